@@ -1,0 +1,315 @@
+"""The calling side in worker memory: who is on a network list, and who is registered.
+
+Network lists are one immutable file, built outside of the workers, mapped by all of them and
+swapped whole. It costs a lookup no read, and stands through an outage of everything else.
+
+File: the magic, the length of a JSON head, the head, padding to eight bytes, then little-endian
+arrays: numbers (u64, rising), starts and ends of ranges (u64, rising, disjoint), and for both a
+u16 that names an entry of the head's `sets`: which lists name it.
+"""
+
+import json
+import mmap
+import os
+import struct
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from consent.durable import written_whole
+from consent.entity import Entity
+
+DNO: Final = 1
+BLOCK: Final = 2
+ALLOW: Final = 4
+FLAG: Final = {"dno": DNO, "block": BLOCK, "allow": ALLOW}
+"""The bit of each kind of calling-side list in `Call.network`."""
+
+FILE: Final = "calling.bin"
+ENTITIES: Final = "entities.json"
+MOST_LISTS: Final = 64
+_MAGIC: Final = b"CALLING1"
+_HEAD: Final = struct.Struct("<8sI")
+
+Values = npt.NDArray[np.uint64]
+
+
+class CallingSideError(Exception):
+    """A calling-side file cannot be used, or cannot be made; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallingList:
+    """One list on its way into the file: `numbers` rise, `ranges` has both ends in each row."""
+
+    name: str
+    generation: int
+    kind: str
+    numbers: Values
+    ranges: Values
+
+
+def write_calling(folder: Path, lists: Sequence[CallingList]) -> None:
+    """Write the file that holds these lists and no others, whole or not at all.
+
+    Raises CallingSideError for more lists than it can tell apart, OSError where the folder
+    cannot be written.
+    """
+    if len(lists) > MOST_LISTS:
+        raise CallingSideError(
+            f"{len(lists)} calling-side lists are in force, expected {MOST_LISTS} at most"
+        )
+    numbers, number_masks = _merged(lists)
+    starts, ends, range_masks = _flattened(lists)
+    masks, codes = np.unique(np.concatenate((number_masks, range_masks)), return_inverse=True)
+    if len(masks) > np.iinfo(np.uint16).max:
+        raise CallingSideError(f"the calling-side lists overlap in {len(masks)} ways")
+    codes = codes.astype("<u2")
+    body = b"".join(
+        array.astype(kind).tobytes()
+        for array, kind in (
+            (numbers, "<u8"),
+            (starts, "<u8"),
+            (ends, "<u8"),
+            (codes[: len(numbers)], "<u2"),
+            (codes[len(numbers) :], "<u2"),
+        )
+    )
+    sets = [[at for at in range(len(lists)) if mask >> at & 1] for mask in masks.tolist()]
+    head = {
+        "numbers": len(numbers),
+        "ranges": len(starts),
+        "crc32": zlib.crc32(body),
+        "lists": [[each.name, each.generation, FLAG[each.kind]] for each in lists],
+        "sets": sets,
+    }
+    text = json.dumps(head).encode()
+    text += b" " * (-(_HEAD.size + len(text)) % 8)
+    with written_whole(folder / FILE) as file:
+        file.write(_HEAD.pack(_MAGIC, len(text)))
+        file.write(text)
+        file.write(body)
+
+
+def _merged(lists: Sequence[CallingList]) -> tuple[Values, Values]:
+    """Every number once, and the mask of the lists that name it."""
+    numbers = np.concatenate([each.numbers for each in lists] or [np.zeros(0, np.uint64)])
+    masks = np.concatenate(
+        [np.full(len(each.numbers), 1 << at, np.uint64) for at, each in enumerate(lists)]
+        or [np.zeros(0, np.uint64)]
+    )
+    order = np.argsort(numbers, kind="stable")
+    numbers, masks = numbers[order], masks[order]
+    first = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] + np.uint64(1)))
+    if not len(first):
+        return numbers, masks
+    return numbers[first], np.bitwise_or.reduceat(masks, first)
+
+
+def _flattened(lists: Sequence[CallingList]) -> tuple[Values, Values, Values]:
+    """Disjoint ranges that cover what the lists' ranges cover, each with its mask of lists."""
+    empty = np.zeros(0, np.uint64)
+    edges = np.unique(
+        np.concatenate(
+            [empty, *(np.concatenate((r[:, 0], r[:, 1] + np.uint64(1))) for r in _ranges(lists))]
+        )
+    )
+    if not len(edges):
+        return empty, empty, empty
+    masks = np.zeros(len(edges), np.uint64)
+    for at, ranges in enumerate(_ranges(lists)):
+        depth = np.zeros(len(edges) + 1, np.int64)
+        np.add.at(depth, np.searchsorted(edges, ranges[:, 0]), 1)
+        np.add.at(depth, np.searchsorted(edges, ranges[:, 1] + np.uint64(1)), -1)
+        masks |= np.where(np.cumsum(depth[:-1]) > 0, np.uint64(1 << at), np.uint64(0))
+    # The last edge only ends; neighbours with the same lists are one range.
+    begins = np.flatnonzero(np.diff(masks, prepend=masks[:1] + np.uint64(1)))
+    ends = np.append(edges[begins[1:]], edges[-1]) - np.uint64(1)
+    held = masks[begins] != 0
+    return edges[begins][held], ends[held], masks[begins][held]
+
+
+def _ranges(lists: Sequence[CallingList]) -> list[Values]:
+    return [each.ranges.reshape(-1, 2) for each in lists]
+
+
+class CallingLists:
+    """The mapped file. Immutable; a newer file is a newer object."""
+
+    __slots__ = ("_codes", "_ends", "_flags", "_numbers", "_range_codes", "_sets", "_starts",
+                 "generations")  # fmt: skip
+
+    def __init__(self, content: Any, head: Mapping[str, Any], offset: int) -> None:
+        view = memoryview(content)
+        count, ranges = int(head["numbers"]), int(head["ranges"])
+
+        def take(kind: Literal["Q", "H"], length: int) -> "memoryview[int]":
+            nonlocal offset
+            size = length * struct.calcsize(kind)
+            part = view[offset : offset + size].cast("B").cast(kind)
+            offset += size
+            return part
+
+        self._numbers = take("Q", count)
+        self._starts = take("Q", ranges)
+        self._ends = take("Q", ranges)
+        self._codes = take("H", count)
+        self._range_codes = take("H", ranges)
+        lists = [(str(name), int(flag)) for name, _, flag in head["lists"]]
+        self._sets = tuple(tuple(lists[at][0] for at in each) for each in head["sets"])
+        self._flags = tuple(_or(lists[at][1] for at in each) for each in head["sets"])
+        self.generations: Final[dict[str, int]] = {
+            str(name): int(generation) for name, generation, _ in head["lists"]
+        }
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No lists at all."""
+        return cls(b"", {"numbers": 0, "ranges": 0, "lists": [], "sets": []}, 0)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map the file in `folder`; empty where there is none. Raises CallingSideError."""
+        path = folder / FILE
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < _HEAD.size:
+                    raise CallingSideError(f"{path} is cut: it has no head")
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            return cls.empty()
+        except OSError as error:
+            raise CallingSideError(f"{path}: {error.strerror}") from error
+        magic, length = _HEAD.unpack_from(content)
+        if magic != _MAGIC:
+            raise CallingSideError(f"{path} is no calling-side file of this version")
+        offset = _HEAD.size + length
+        try:
+            head = json.loads(content[_HEAD.size : offset])
+            expected = offset + 10 * head["numbers"] + 18 * head["ranges"]
+            whole = expected == len(content)
+            if not whole or zlib.crc32(memoryview(content)[offset:]) != head["crc32"]:
+                raise CallingSideError(f"{path} is damaged: its checksum or its length is another")
+            return cls(content, head, offset)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CallingSideError(f"{path} is damaged: {error}") from error
+
+    def flags(self, value: int) -> int:
+        """The bits of the kinds of list that name the number."""
+        flags = 0
+        numbers = self._numbers
+        at = bisect_left(numbers, value)
+        if at < len(numbers) and numbers[at] == value:
+            flags = self._flags[self._codes[at]]
+        if self._starts:
+            at = bisect_right(self._starts, value) - 1
+            if at >= 0 and value <= self._ends[at]:
+                flags |= self._flags[self._range_codes[at]]
+        return flags
+
+    def naming(self, value: int) -> tuple[str, ...]:
+        """The lists that name the number, for those who ask why."""
+        names: tuple[str, ...] = ()
+        at = bisect_left(self._numbers, value)
+        if at < len(self._numbers) and self._numbers[at] == value:
+            names = self._sets[self._codes[at]]
+        at = bisect_right(self._starts, value) - 1
+        if at >= 0 and value <= self._ends[at]:
+            names += tuple(n for n in self._sets[self._range_codes[at]] if n not in names)
+        return names
+
+
+def _or(flags: Iterable[int]) -> int:
+    found = 0
+    for flag in flags:
+        found |= flag
+    return found
+
+
+class Registry:
+    """Which entity a calling number belongs to. Immutable.
+
+    No two entities share a number, the record sees to that, so ranges are disjoint.
+    """
+
+    __slots__ = ("_ends", "_exact", "_of_range", "_starts")
+
+    def __init__(self, entities: Iterable[Entity] = ()) -> None:
+        self._exact: dict[int, Entity] = {}
+        spans: list[tuple[int, int, Entity]] = []
+        for entity in entities:
+            self._exact.update(dict.fromkeys(entity.numbers, entity))
+            spans.extend((low, high, entity) for low, high in entity.ranges)
+        spans.sort(key=lambda span: span[0])
+        self._starts = [low for low, _, _ in spans]
+        self._ends = [high for _, high, _ in spans]
+        self._of_range = [entity for _, _, entity in spans]
+
+    def entity_of(self, value: int) -> Entity | None:
+        """The entity that the number is registered for."""
+        entity = self._exact.get(value)
+        if entity is None and self._starts:
+            at = bisect_right(self._starts, value) - 1
+            if at >= 0 and value <= self._ends[at]:
+                entity = self._of_range[at]
+        return entity
+
+
+class CallingSide:
+    """Lists and registry of one instant; the worker swaps the object whole."""
+
+    __slots__ = ("entity_of", "flags", "generations", "naming")
+
+    def __init__(self, lists: CallingLists | None = None, registry: Registry | None = None) -> None:
+        lists = lists or CallingLists.empty()
+        self.generations: Final = lists.generations
+        self.naming: Final = lists.naming
+        # Bound once, so that a call pays for one look-up and no delegation.
+        self.flags: Final = lists.flags
+        self.entity_of: Final = (registry or Registry()).entity_of
+
+
+def save_entities(folder: Path, entities: Iterable[Entity]) -> None:
+    """Keep a copy of the registry for a start without the record."""
+    content = [
+        {
+            "id": each.id,
+            "name": each.name,
+            "title": each.title,
+            "categories": each.categories,
+            "numbers": each.numbers,
+            "ranges": each.ranges,
+            "status": each.status,
+        }
+        for each in entities
+    ]
+    with written_whole(folder / ENTITIES) as file:
+        file.write(json.dumps(content).encode())
+
+
+def load_entities(folder: Path) -> list[Entity]:
+    """The copy, none where there is none. Raises CallingSideError."""
+    path = folder / ENTITIES
+    try:
+        content = json.loads(path.read_bytes())
+        return [
+            Entity(
+                **{
+                    **each,
+                    "categories": tuple(each["categories"]),
+                    "numbers": tuple(each["numbers"]),
+                    "ranges": tuple((low, high) for low, high in each["ranges"]),
+                }
+            )
+            for each in content
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CallingSideError(f"{path} cannot be used: {error}") from error

@@ -1,0 +1,29 @@
+"""Who calls for commercial reasons and answers for it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EntityStatus(StrEnum):
+    """Whether an entity may call."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A registered caller: its trades and the numbers it calls from.
+
+    `id` is the 32-bit number that consents name and is never given again; `name` a slug;
+    `numbers` and `ranges` (both ends included) are digits with country code as integers, and no
+    two entities share one.
+    """
+
+    id: int
+    name: str
+    title: str
+    categories: tuple[str, ...]
+    numbers: tuple[int, ...]
+    ranges: tuple[tuple[int, int], ...]
+    status: EntityStatus = EntityStatus.ACTIVE

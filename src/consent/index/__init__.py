@@ -1,0 +1,24 @@
+"""The called side of the index: facts read in one round trip, written from lists and ledger."""
+
+from consent.index.announcement import announcements
+from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
+from consent.index.layout import BLOCK, BUCKET_WIDTH, SHARDS, name_epoch
+from consent.index.link import Timing
+from consent.index.reader import IndexReader, Question
+from consent.index.store import IndexStore, Stamp
+
+__all__ = [
+    "BLOCK",
+    "BUCKET_WIDTH",
+    "SHARDS",
+    "IndexLost",
+    "IndexReader",
+    "IndexRefused",
+    "IndexStore",
+    "IndexUnavailable",
+    "Question",
+    "Stamp",
+    "Timing",
+    "announcements",
+    "name_epoch",
+]

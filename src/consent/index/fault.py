@@ -1,0 +1,13 @@
+"""What can go wrong with the index, as its callers tell it apart."""
+
+
+class IndexUnavailable(Exception):
+    """The server did not do what was asked: gone, too slow, out of memory, or as below."""
+
+
+class IndexRefused(IndexUnavailable):
+    """A server, an address or a request that this index must not be used with."""
+
+
+class IndexLost(IndexUnavailable):
+    """A stamp is absent or of another epoch: the index has to be rebuilt from the record."""

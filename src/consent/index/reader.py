@@ -1,0 +1,354 @@
+"""The read of one call: one round trip for the facts of a called number, and their proof.
+
+Invariants:
+- an answer is "no" only if the stamp read after the facts, in the same pipeline, is of this
+  epoch, lists the generation asked and has not gone back in the ledger's sequence;
+- nothing raises on the way of a call: what could not be read is named in `Facts.unknown`.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from consent.facts import NO_PROFILE, UNKNOWN, Facts
+from consent.index import layout
+from consent.index.address import parse_address
+from consent.index.link import Link, Timing, encode_command
+
+REFUSES: Final = "called.refuses"
+_MOST_PLANS: Final = 1024
+_FORM: Final = re.compile(rb"(\d+)([dsm])(\d*)")
+
+
+@dataclass(slots=True)
+class Question:
+    """What a rule set's read plan wants to know for one call.
+
+    `called` and `calling` are E.164 digits as integers (`calling` 0: no number was sent),
+    `entity` the id of the calling entity (0: none), `categories` the bits of the do-not-call
+    bitmaps to look at in each of `lists`, which are pairs of list and generation.
+    """
+
+    called: int
+    calling: int = 0
+    entity: int = 0
+    categories: tuple[int, ...] = ()
+    lists: tuple[tuple[int, int], ...] = ()
+    consent: bool = False
+    personal: bool = False
+    profile: bool = False
+
+
+class _Plan:
+    """What is the same for every call that looks at the same lists and categories.
+
+    How a generation is written (its entry in the stamp) is learnt from the first stamp read, and
+    compared with that of every later one; `looks` are the commands that follow from it.
+    """
+
+    __slots__ = (
+        "categories",
+        "entries",
+        "listed",
+        "lists",
+        "looks",
+        "prefixes",
+        "read",
+        "seen",
+        "stamps",
+    )
+
+    def __init__(self, question: Question) -> None:
+        self.lists = question.lists
+        self.categories = question.categories
+        self.read = tuple((str(list_id), generation) for list_id, generation in question.lists)
+        self.prefixes = tuple(b"%d:" % generation for _, generation in question.lists)
+        self.entries: list[bytes | None] = [None] * len(question.lists)
+        self.seen: list[bytes | None] = [b""] * len(question.lists)
+        """The whole stamp field of each list, as it was when its entry was last compared."""
+        self.looks: tuple[tuple[int, bytes, int], ...] = ()
+        """The category's mask, the key without tag and place, the width (0: a bitmap)."""
+        fields = (b"e", b"q", *(b"l%d" % list_id for list_id, _ in question.lists))
+        self.stamps = tuple(
+            encode_command(b"HMGET", layout.stamp_key(shard), *fields)
+            for shard in range(layout.SHARDS)
+        )
+        self.listed: dict[int, Facts] = {}
+        """The answers without a profile, a consent or a personal entry, by what is listed."""
+
+    def entry(self, at: int, readable: bytes | None) -> bytes | None:
+        """What the stamp says of the generation of list `at`, None if it is not readable."""
+        for entry in (readable or b"").split(b" "):
+            if entry.startswith(self.prefixes[at]):
+                return entry
+        return None
+
+    def learn(self, at: int, entry: bytes) -> None:
+        self.entries[at] = entry
+        looks = []
+        for (list_id, generation), known in zip(self.lists, self.entries, strict=True):
+            forms = _FORM.findall(known.partition(b":")[2]) if known else ()
+            for digits, kind, width in forms:
+                bit = int(digits)
+                if bit not in self.categories:
+                    continue
+                name = b"%d.%d:%d:" % (list_id, generation, bit)
+                if kind in b"dm":
+                    looks.append((1 << bit, b":d:" + name, 0))
+                if kind in b"sm":
+                    looks.append((1 << bit, b":p:" + name, int(width)))
+        self.looks = tuple(looks)
+
+
+class IndexReader:
+    """Reads facts from the server at `url` for the index of one epoch.
+
+    `epoch` may be set anew after a rebuild. Belongs to the event loop that starts it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        epoch: str,
+        timing: Timing = Timing(),  # noqa: B008 - frozen
+        most_waiting: int = 4096,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        address = parse_address(url)
+        self.link: Final = Link(address, timing=timing, most_waiting=most_waiting, tls=tls)
+        self.stale = 0
+        self._plans: dict[object, _Plan] = {}
+        self.epoch = epoch
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: str) -> None:
+        self._epoch = epoch
+        self._proof = epoch.encode()
+        self._width = layout.bucket_width(epoch)
+        # A shard that goes back (an old snapshot, a replica that lagged behind) has lost writes
+        # that were acknowledged: outdated until the writer has caught up.
+        self._sequences = [0] * layout.SHARDS
+
+    async def start(self) -> None:
+        """Connect and keep connected; returns after the first attempt, whatever came of it."""
+        self._loop = asyncio.get_running_loop()
+        await self.link.start()
+
+    async def close(self) -> None:
+        await self.link.close()
+
+    @property
+    def state(self) -> str:
+        """The breaker: "closed" while reads go to the server, "open" while none does."""
+        return self.link.state
+
+    def outcomes(self) -> dict[str, int]:
+        """How reads ended, counted since the start; "stale" are those whose stamp did not prove
+        the facts, "rejected" those not sent because too many were waiting."""
+        link = self.link
+        failed = link.timeouts + link.errors + self.stale
+        return {
+            "ok": max(0, link.reads - failed),
+            "timeout": link.timeouts,
+            "error": link.errors,
+            "stale": self.stale,
+            "rejected": link.rejected,
+        }
+
+    @property
+    def last_error(self) -> str:
+        return self.link.last_error
+
+    async def facts(self, question: Question, *, deadline: float) -> Facts:
+        """The facts, by `deadline` (an instant of the loop's clock) and a few milliseconds."""
+        answer: asyncio.Future[Facts] = self._loop.create_future()
+
+        def done(facts: Facts) -> None:
+            if not answer.done():
+                answer.set_result(facts)
+
+        self.read(question, deadline=deadline, done=done)
+        return await answer
+
+    def read(self, question: Question, *, deadline: float, done: Callable[[Facts], None]) -> None:
+        """The same without a coroutine: `done` is called once, maybe before this returns."""
+        self._read(question, deadline, done, first=True)
+
+    def _read(
+        self,
+        question: Question,
+        deadline: float,
+        done: Callable[[Facts], None],
+        *,
+        first: bool,
+    ) -> None:
+        key = (question.lists, question.categories)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = _Plan(question)
+        try:
+            payload, expected = self._encode(question, plan)
+        except (OverflowError, ValueError, TypeError) as error:
+            self._fault(error)
+            done(UNKNOWN)
+            return
+        self.link.ask(
+            payload,
+            expected=expected,
+            deadline=deadline,
+            settle=partial(self._settle, question, plan, plan.looks, deadline, done, first),
+        )
+
+    def _encode(self, question: Question, plan: _Plan) -> tuple[bytes, int]:
+        called = question.called
+        block, offset = divmod(called, layout.BLOCK)
+        shard = block % layout.SHARDS
+        tag = layout.TAGS[shard]
+        commands = []
+        if plan.looks:
+            place, bit = b"%d" % block, b"%d" % offset
+            for _, name, width in plan.looks:
+                if width:
+                    span = b"%d" % (called // layout.SPAN)
+                    commands.append(
+                        b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b%b%b\r\n$1\r\n%b\r\n"
+                        % (
+                            len(tag) + len(name) + len(span),
+                            tag,
+                            name,
+                            span,
+                            layout.sparse_field(called, width),
+                        )
+                    )
+                    continue
+                commands.append(
+                    b"*3\r\n$6\r\nGETBIT\r\n$%d\r\n%b%b%b\r\n$%d\r\n%b\r\n"
+                    % (len(tag) + len(name) + len(place), tag, name, place, len(bit), bit)
+                )
+        with_consent = question.consent and question.entity
+        if with_consent or question.profile:
+            key = b"%b:b:%d" % (tag, called // self._width)
+            low = layout.profile_field(called, self._width)
+            field = low + layout.pack_int(question.entity) if with_consent else low
+            # Two fields always: the reply then has one shape.
+            commands.append(
+                b"*4\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                % (len(key), key, len(low), low, len(field), field)
+            )
+        if question.personal:
+            key = b"%b:x:%d" % (tag, called)
+            field = layout.pack_int(question.calling)
+            commands.append(
+                b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                % (len(key), key, len(field), field)
+            )
+        # The stamp last: what a FLUSHALL took away before a read above is then seen here.
+        commands.append(plan.stamps[shard])
+        return b"".join(commands), len(commands)
+
+    def _settle(
+        self,
+        question: Question,
+        plan: _Plan,
+        looks: tuple[tuple[int, bytes, int], ...],
+        deadline: float,
+        done: Callable[[Facts], None],
+        first: bool,
+        replies: list[Any] | None,
+    ) -> None:
+        facts: Facts | None = UNKNOWN
+        if replies is not None:
+            try:
+                facts = self._decode(question, plan, looks, replies)
+            except (IndexError, ValueError, TypeError) as error:
+                self._fault(error)
+        if facts is not None:
+            done(facts)
+        elif first:
+            self._read(question, deadline, done, first=False)
+        else:
+            done(UNKNOWN)
+
+    def _fault(self, error: Exception) -> None:
+        # The kind alone: the text could hold a number.
+        self.link.errors += 1
+        self.link.last_error = f"a question or a value not of the layout: {type(error).__name__}"
+
+    def _decode(
+        self,
+        question: Question,
+        plan: _Plan,
+        looks: tuple[tuple[int, bytes, int], ...],
+        replies: list[Any],
+    ) -> Facts | None:
+        """The facts, or None when the stamp has taught how to ask for them."""
+        stamp = replies[-1]
+        shard = layout.shard_of(question.called)
+        sequence = stamp[1]
+        if stamp[0] != self._proof or sequence is None:
+            self.stale += 1
+            return UNKNOWN
+        sequence = int(sequence)
+        if sequence < self._sequences[shard]:
+            self.stale += 1
+            return UNKNOWN
+        self._sequences[shard] = sequence
+
+        unknown: frozenset[str] = frozenset()
+        if plan.lists:
+            learnt = False
+            for place, readable in enumerate(stamp[2:]):
+                if readable == plan.seen[place]:
+                    continue
+                entry = plan.entry(place, readable)
+                if entry is None:
+                    self.stale += 1
+                    unknown = frozenset((REFUSES,))
+                    continue
+                plan.seen[place] = readable
+                if entry != plan.entries[place]:
+                    plan.learn(place, entry)
+                    learnt = True
+            if learnt or looks is not plan.looks:
+                return None
+
+        listed, at = 0, 0
+        for category, _, width in looks:
+            found = replies[at]
+            at += 1
+            if found and (not width or layout.names(found, question.called % width)):
+                listed |= category
+
+        profile = consent = None
+        personal = ""
+        with_consent = question.consent and question.entity
+        if with_consent or question.profile:
+            profile, consent = replies[at]
+            at += 1
+        if question.personal and replies[at] is not None:
+            personal = "allow" if replies[at] == b"a" else "block"
+
+        if profile is consent is None and not personal and not unknown:
+            facts = plan.listed.get(listed)
+            if facts is None:
+                facts = plan.listed[listed] = Facts(listed, generations=plan.read)
+            return facts
+        return Facts(
+            listed,
+            layout.decode_profile(profile) if profile and question.profile else NO_PROFILE,
+            layout.decode_consent(consent) if consent and with_consent else None,
+            personal,
+            plan.read,
+            unknown,
+        )

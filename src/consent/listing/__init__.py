@@ -1,0 +1,313 @@
+"""List files to numbers: sorted and unique, with a count of all that was not loaded and why.
+
+    with open_source(path) as source:
+        listing = read_listing(source, Form("numbers", region="DE"))
+
+Nothing is loaded that was not understood; nothing is lost without being counted.
+"""
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from consent.listing.bulk import LENGTHS, Bulk
+from consent.listing.entry import Reason, accept_called, accept_calling, read_entry
+from consent.listing.form import (
+    FORMATS,
+    HOME,
+    LINES,
+    NEWLINE,
+    PLUS,
+    RETURN,
+    Bytes,
+    Form,
+    Lines,
+    Mask,
+    Places,
+    find_column,
+)
+from consent.listing.source import Bounds, ListingError, Source, open_source
+from consent.number import Number
+
+__all__ = [
+    "FORMATS",
+    "HOME",
+    "Bounds",
+    "Form",
+    "Listing",
+    "ListingError",
+    "Reason",
+    "Rejected",
+    "Source",
+    "Values",
+    "open_source",
+    "read_listing",
+]
+
+Values = npt.NDArray[np.uint64]
+
+PART_BYTES: Final = 8 << 20
+"""Read at once; the arrays that a part becomes take about ten times as much."""
+
+LONGEST_LINE: Final = 1 << 20
+ROWS: Final = 100_000
+BOM: Final = b"\xef\xbb\xbf"
+UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+DELIMITERS: Final = ",;\t|"
+
+
+class Readable(Protocol):
+    """A stream of bytes: b"" is its end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Rejected(NamedTuple):
+    """A line that was not loaded; lines count from 1."""
+
+    line: int
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a file names.
+
+    `numbers` rise strictly; `ranges` has a row of both ends for each range, and prefixes are
+    ranges, one for each length. `lines` = `loaded` + `duplicates` + `rejected` + `skipped`,
+    where skipped are blank lines, comments, a header and rows without a number. `column` is the
+    position of a CSV column from 1, else 0.
+    """
+
+    numbers: Values
+    ranges: Values
+    lines: int
+    loaded: int
+    duplicates: int
+    rejected: int
+    skipped: int
+    header: str = ""
+    column: int = 0
+
+    def checksum(self) -> str:
+        """The SHA-256 of numbers and ranges, in hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.numbers, "<u8").data)
+        digest.update(np.ascontiguousarray(self.ranges, "<u8").data)
+        return digest.hexdigest()
+
+
+def read_listing(
+    source: Readable,
+    form: Form,
+    *,
+    reject: Callable[[Rejected], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Listing:
+    """Reads a list to its end.
+
+    `reject` is told each line that is not loaded, in no particular order within a part of the
+    file; `progress` is told the bytes read so far, after each part. Raises ListingError for a
+    file that is no list of this form, and whatever the stream raises.
+    """
+    reader = _Reader(form, reject or (lambda _: None))
+    parts = _parts(source, progress)
+    if form.format == "csv":
+        reader.read_rows(parts)
+    else:
+        for part in parts:
+            reader.read_lines(part, LINES[form.format])
+    return reader.listing()
+
+
+def _parts(source: Readable, progress: Callable[[int], None] | None) -> Iterator[bytes]:
+    """The file in parts of whole lines, each of which ends with a newline."""
+    held, read = b"", 0
+    while chunk := source.read(PART_BYTES):
+        first, read = not read, read + len(chunk)
+        if first:
+            if chunk.startswith(UTF_16):
+                raise ListingError("the file is UTF-16 text, expected UTF-8 or plain digits")
+            chunk = chunk.removeprefix(BOM)
+        whole, newline, rest = chunk.rpartition(b"\n")
+        if newline:
+            yield held + whole + newline
+            held = rest
+        else:
+            held += rest
+        if len(held) > LONGEST_LINE:
+            raise ListingError(f"the file has a line of more than {LONGEST_LINE} bytes: no list")
+        if progress:
+            progress(read)
+    if held:
+        yield held + b"\n"
+
+
+class _Reader:
+    """Gathers what the lines of one file name."""
+
+    def __init__(self, form: Form, reject: Callable[[Rejected], None]) -> None:
+        self._form = form
+        self._reject = reject
+        self._bulk = Bulk(form.region, accept=self._accept)
+        self._gathered: list[Values] = []
+        self._spans: set[tuple[tuple[int, int], ...]] = set()
+        self._accepted = self._rejected = self._skipped = self._lines = 0
+        self._header, self._column = "", 0
+        self._started = False
+
+    def _accept(self, number: Number) -> int | Reason:
+        if self._form.called:
+            return accept_called(number)
+        return accept_calling(number, region=self._form.region)
+
+    def listing(self) -> Listing:
+        numbers = _merged(self._gathered)
+        spans = sorted({span for entry in self._spans for span in entry})
+        loaded = len(numbers) + len(self._spans)
+        return Listing(
+            numbers=numbers,
+            ranges=np.array(spans, np.uint64).reshape(-1, 2),
+            lines=self._lines,
+            loaded=loaded,
+            duplicates=self._accepted - loaded,
+            rejected=self._rejected,
+            skipped=self._skipped,
+            header=self._header,
+            column=self._column,
+        )
+
+    def read_lines(self, part: bytes, lines: Lines) -> None:
+        """Takes in a part of whole lines."""
+        content = np.frombuffer(part, np.uint8).copy()
+        newlines = np.flatnonzero(content == NEWLINE)
+        starts = np.concatenate(([0], newlines[:-1] + 1))
+        ends = newlines - ((newlines > starts) & (content[newlines - 1] == RETURN))
+        numbered = self._lines + 1
+        self._lines += len(starts)
+        begins, stops, regular = lines.bounds(content, starts, ends)
+        settled = self._take(content, begins, stops, regular)
+        singly: list[int] = []
+        first = int(settled.argmax()) if settled.any() else len(settled)
+        for at in np.flatnonzero(~settled).tolist():
+            text = part[starts[at] : ends[at]].decode("utf-8", "replace").strip()
+            if not text or text[0] == "#":
+                self._skipped += 1
+                continue
+            if not self._started and at < first and not any(map(str.isdigit, text)):
+                self._started, self._header = True, text.strip("\"'")
+                self._skipped += 1
+                continue
+            self._started = True
+            self._one(numbered + at, lines.field(text), text=text, singly=singly)
+        self._started = self._started or bool(settled.any())
+        self._gather(singly)
+
+    def read_rows(self, parts: Iterable[bytes]) -> None:
+        """Takes in comma-separated rows below a header."""
+        texts = (
+            line + "\n"
+            for part in parts
+            for line in part.decode("utf-8", "replace").removesuffix("\n").split("\n")
+        )
+        first = next(texts, "")
+        delimiter = max(DELIMITERS, key=first.count)
+        header = next(csv.reader([first], delimiter=delimiter), [])
+        self._header = first.strip()
+        column = find_column(header, column=self._form.column, called=self._form.called)
+        self._lines, self._skipped, self._column = 1, 1, column + 1
+        rows = csv.reader(texts, delimiter=delimiter)
+        try:
+            while batch := list(islice(((row, rows.line_num) for row in rows), ROWS)):
+                self._take_rows(batch, column)
+        except csv.Error as error:
+            raise ListingError(f"line {rows.line_num + 1}: {error}") from error
+
+    def _take_rows(self, batch: list[tuple[list[str], int]], column: int) -> None:
+        self._lines += len(batch)
+        singly: list[int] = []
+        fields, places = [], []
+        for row, line in batch:
+            if len(row) > column:
+                field = row[column].strip().strip("\"'").strip()
+                if field:
+                    fields.append(field.replace("\n", " "))
+                    places.append(line + 1)
+                else:
+                    self._skipped += 1
+            elif any(row):
+                self._one(line + 1, Reason.COLUMN, text=str(row), singly=singly)
+            else:
+                self._skipped += 1
+        content = np.frombuffer("\n".join([*fields, ""]).encode("utf-8", "replace"), np.uint8)
+        stops = np.flatnonzero(content == NEWLINE)
+        begins = np.concatenate(([0], stops[:-1] + 1)) if len(stops) else stops
+        settled = self._take(content, begins, stops, np.ones(len(begins), np.bool_))
+        for at in np.flatnonzero(~settled).tolist():
+            self._one(places[at], fields[at], text=fields[at], singly=singly)
+        self._gather(singly)
+
+    def _one(self, line: int, field: str | Reason, *, text: str, singly: list[int]) -> None:
+        """Takes in one entry the long way."""
+        entry: int | tuple[tuple[int, int], ...] | Reason
+        if isinstance(field, Reason):
+            entry = field
+        else:
+            entry = read_entry(field, region=self._form.region, called=self._form.called)
+        if isinstance(entry, Reason):
+            self._rejected += 1
+            self._reject(Rejected(line, entry, text))
+            return
+        self._accepted += 1
+        if isinstance(entry, int):
+            singly.append(entry)
+        else:
+            self._spans.add(entry)
+
+    def _take(self, content: Bytes, begins: Places, stops: Places, regular: Mask) -> Mask:
+        """Takes in the fields that are plain digits, and tells which those were."""
+        settled = np.zeros(len(begins), np.bool_)
+        plus = np.zeros(len(begins), np.bool_)
+        filled = np.flatnonzero(regular & (stops > begins))
+        plus[filled] = content[begins[filled]] == PLUS
+        lengths = np.where(regular, stops - begins - plus, 0)
+        for length in LENGTHS:
+            of_length = lengths == length
+            for signed in (False, True):
+                which = np.flatnonzero(of_length & (plus == signed))
+                if not len(which):
+                    continue
+                at = begins[which] + signed
+                digits = np.zeros(len(which), np.uint64)
+                plain = np.ones(len(which), np.bool_)
+                for place in range(length):
+                    digit = content[at + place] - np.uint8(ord("0"))
+                    plain &= digit <= 9
+                    digits = digits * np.uint64(10) + digit
+                which, digits = which[plain], digits[plain]
+                values, known = self._bulk.values(digits, length=length, plus=signed)
+                settled[which[known]] = True
+                self._accepted += int(known.sum())
+                self._gathered.append(_unique(values[known]))
+        return settled
+
+    def _gather(self, values: list[int]) -> None:
+        if values:
+            self._gathered.append(np.unique(np.array(values, np.uint64)))
+
+
+def _unique(values: Values) -> Values:
+    # Registries come sorted: then there is nothing to do but to see it.
+    if len(values) > 1 and not (values[1:] > values[:-1]).all():
+        return np.unique(values)
+    return values
+
+
+def _merged(gathered: list[Values]) -> Values:
+    return _unique(np.concatenate(gathered)) if gathered else np.zeros(0, np.uint64)

@@ -1,0 +1,349 @@
+"""Lists from a file into force: whole or not at all.
+
+A load keeps the original, reads it, writes what it says beside what is in force, has it counted
+back, and then lets the record switch. Whoever dies on the way leaves the list as it was; what was
+half written is cleared by the next load of the list.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from consent.calling import (
+    CallingList,
+    CallingSideError,
+    save_entities,
+    write_calling,
+)
+from consent.category import BIT
+from consent.durable import written_whole
+from consent.entity import Entity
+from consent.index import IndexStore
+from consent.listing import Form, Listing, ListingError, Rejected, Values, open_source, read_listing
+from consent.originals import OriginalError, Originals
+from consent.record import Generation, GenerationState, ListInfo, ListKind, Record
+
+__all__ = [
+    "LoadError",
+    "LoadOutcome",
+    "dnc_generations",
+    "load_list",
+    "prepare_calling",
+    "prepare_entities",
+    "rollback_list",
+]
+
+ORIGINALS: Final = "originals"
+REJECTED: Final = "rejected"
+SHRINK_LIMIT: Final = 0.2
+"""A new generation with fewer than 1 - this of the entries before is taken for a broken file."""
+
+MOST_REJECTED_KEPT: Final = 100_000
+"""Rejected lines written out; beyond that a file is no list, and they are only counted."""
+
+Progress = Callable[[int, int], None]
+"""Told the bytes read so far and in all; the original is read twice, to keep it and to load it."""
+
+
+class LoadError(Exception):
+    """A list was not loaded, and nothing has changed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOutcome:
+    """What a load came to; `already` says that this very file was in force before."""
+
+    generation: int
+    loaded: int
+    duplicates: int
+    rejected: int
+    rejected_path: Path | None
+    already: bool = False
+
+
+def load_list(
+    record: Record,
+    store: IndexStore,
+    folder: Path,
+    *,
+    name: str,
+    path: Path,
+    kind: ListKind,
+    form: Form,
+    category: str,
+    actor: str,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> LoadOutcome:
+    """Bring the list in `path` into force as the next generation of `name`.
+
+    Raises LoadError, RecordError for words that are none, RecordUnavailable and
+    IndexUnavailable; the list is then as it was.
+    """
+    with _alone(folder, name):
+        before = _active(record, name)
+        try:
+            with open_source(path) as source:
+                total = os.stat(path).st_size  # noqa: PTH116 - a Path is not always a file's
+                kept = Originals(folder / ORIGINALS).keep(
+                    source, progress=_halved(progress, lambda: source.done, total, first=True)
+                )
+            written_as = f"{form.format}:{form.column}" if form.column else form.format
+            if before and (before.sha256, before.format) == (kept.sha256, written_as):
+                return LoadOutcome(
+                    before.generation, before.loaded, before.duplicates, before.rejected, None,
+                    already=True,
+                )  # fmt: skip
+            listing, rejected_path = _read(
+                folder, name, form, kept.sha256,
+                _halved(progress, lambda: kept.size_bytes, kept.size_bytes, first=False),
+            )  # fmt: skip
+        except (ListingError, OriginalError) as refused:
+            raise LoadError(str(refused)) from None
+        _guard(name, listing, before, rejected=rejected_path, force=force)
+        began = record.catalogue.begin(
+            name,
+            kind=kind,
+            format=written_as,
+            source=path.name,
+            sha256=kept.sha256,
+            size_bytes=kept.size_bytes,
+            actor=actor,
+            region=form.region,
+            category=category,
+        )
+        try:
+            _write(record, store, folder, kind=kind, began=began, listing=listing)
+            record.catalogue.activate(
+                began,
+                loaded=listing.loaded,
+                duplicates=listing.duplicates,
+                rejected=listing.rejected,
+                checksum=listing.checksum(),
+                actor=actor,
+            )
+        except BaseException as failed:
+            with contextlib.suppress(Exception):
+                record.catalogue.fail(began, reason=type(failed).__name__, actor=actor)
+            with contextlib.suppress(Exception):
+                if kind is ListKind.DNC:
+                    store.retire_generation(began.list_id, began.generation)
+                else:
+                    prepare_calling(record, folder)
+            raise
+        if kind is ListKind.DNC:
+            _clear(record, store, name)
+        return LoadOutcome(
+            began.generation, listing.loaded, listing.duplicates, listing.rejected, rejected_path
+        )
+
+
+def rollback_list(record: Record, store: IndexStore, folder: Path, *, name: str, actor: str) -> int:
+    """Bring the generation before the one in force back; the answer is its number.
+
+    Raises RecordError where there is none, LoadError where its original is gone.
+    """
+    with _alone(folder, name):
+        info = next((each for each in record.catalogue.lists() if each.name == name), None)
+        if info is not None and info.kind is ListKind.DNC:
+            _ensure_readable(record, store, folder, info)
+        back = record.catalogue.rollback(name, actor=actor)
+        if info is not None and info.kind is not ListKind.DNC:
+            prepare_calling(record, folder)
+        return back.generation
+
+
+def dnc_generations(record: Record, folder: Path) -> Iterator[tuple[int, int, int, Values]]:
+    """List, generation, category bit and numbers of every do-not-call list in force.
+
+    What a rebuild of the index is made of. Raises LoadError where an original is gone.
+    """
+    for each in record.catalogue.lists():
+        if each.kind is ListKind.DNC and each.active is not None:
+            numbers = _numbers_of(folder, each, each.active).numbers
+            yield each.id, each.active.generation, BIT[each.category], numbers
+
+
+def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = None) -> None:
+    """Write the calling-side file and the copy of the registry anew from the record.
+
+    `also` is a generation about to be activated; it stands for the one of its list in force.
+    Raises LoadError, RecordUnavailable, and OSError where the folder cannot be written.
+    """
+    lists = [
+        CallingList(each.name, each.active.generation, each.kind, listing.numbers, listing.ranges)
+        for each in record.catalogue.lists()
+        if each.kind is not ListKind.DNC and each.active and not (also and also.name == each.name)
+        for listing in (_numbers_of(folder, each, each.active),)
+    ]
+    try:
+        write_calling(folder, lists + ([also] if also else []))
+    except CallingSideError as refused:
+        raise LoadError(str(refused)) from None
+    prepare_entities(record, folder)
+
+
+def prepare_entities(record: Record, folder: Path) -> list[Entity]:
+    """Copy the registry beside the lists, for a start without the record."""
+    entities = record.entities.all()
+    save_entities(folder, entities)
+    return entities
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """One loader a list at a time; a second one is told instead of waiting."""
+    (folder / ORIGINALS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / ORIGINALS / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except OSError as busy:
+        if busy.errno in (errno.EAGAIN, errno.EACCES):
+            raise LoadError(f"list {name!r} is being loaded by another process") from None
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _active(record: Record, name: str) -> Generation | None:
+    return next((each.active for each in record.catalogue.lists() if each.name == name), None)
+
+
+def _halved(
+    progress: Progress | None, done: Callable[[], int], total: int, *, first: bool
+) -> Callable[..., None] | None:
+    """Progress of one of the two passes, as a half of both."""
+    if progress is None:
+        return None
+    told = progress
+
+    def report(*counts: int) -> None:
+        position = counts[0] if not first and counts else done()
+        told(position if first else total + position, 2 * total)
+
+    return report
+
+
+def _read(
+    folder: Path, name: str, form: Form, sha256: str, progress: Callable[..., None] | None
+) -> tuple[Listing, Path | None]:
+    """The listing of an original, and the file of the lines that were rejected."""
+    rejected: list[Rejected] = []
+
+    def keep(each: Rejected) -> None:
+        if len(rejected) < MOST_REJECTED_KEPT:
+            rejected.append(each)
+
+    with Originals(folder / ORIGINALS).open(sha256) as source:
+        listing = read_listing(source, form, reject=keep, progress=progress)
+    path = folder / REJECTED / f"{name}.txt"
+    if not rejected:
+        path.unlink(missing_ok=True)
+        return listing, None
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with written_whole(path) as file:
+        for each in sorted(rejected):
+            file.write(f"line {each.line}: {each.reason.value}: {each.text}\n".encode())
+    return listing, path
+
+
+def _guard(
+    name: str,
+    listing: Listing,
+    before: Generation | None,
+    *,
+    rejected: Path | None,
+    force: bool,
+) -> None:
+    if not listing.loaded:
+        raise LoadError(
+            f"list {name!r}: the file is empty: of {listing.lines} lines none could be loaded"
+            + (f"; {listing.rejected} were rejected, see {rejected}" if rejected else "")
+        )
+    if before and not force and listing.loaded < before.loaded * (1 - SHRINK_LIMIT):
+        raise LoadError(
+            f"list {name!r}: {listing.loaded} entries where generation {before.generation} has "
+            f"{before.loaded}, expected {SHRINK_LIMIT:.0%} fewer at most: --force loads it"
+        )
+
+
+def _write(
+    record: Record,
+    store: IndexStore,
+    folder: Path,
+    *,
+    kind: ListKind,
+    began: Generation,
+    listing: Listing,
+) -> None:
+    """Write a generation beside what is in force, readable and counted back."""
+    if kind is ListKind.DNC:
+        info = next(each for each in record.catalogue.lists() if each.id == began.list_id)
+        bit = BIT[info.category]
+        # A number that was used before and half written is cleared by this.
+        store.retire_generation(began.list_id, began.generation)
+        store.write_generation(began.list_id, began.generation, bit, listing.numbers)
+        store.publish_generation(began.list_id, began.generation)
+    else:
+        prepare_calling(
+            record,
+            folder,
+            also=CallingList(
+                began.list_name, began.generation, kind, listing.numbers, listing.ranges
+            ),
+        )
+
+
+def _clear(record: Record, store: IndexStore, name: str) -> None:
+    """Delete from the index what no rollback can reach: all but the newest two that served."""
+    held = {GenerationState.ACTIVE, GenerationState.REPLACED}
+    served = [each for each in record.catalogue.generations(name) if each.state in held]
+    keep = {each.generation for each in served[:2]}
+    # Those long gone have nothing left to delete; the last few may.
+    for each in record.catalogue.generations(name)[:8]:
+        if each.generation not in keep:
+            store.retire_generation(each.list_id, each.generation)
+
+
+def _ensure_readable(record: Record, store: IndexStore, folder: Path, info: ListInfo) -> None:
+    """Write the generation that a rollback would bring back, where a rebuild left it out."""
+    target = next(
+        (
+            each
+            for each in record.catalogue.generations(info.name)
+            if each.state is GenerationState.REPLACED
+        ),
+        None,
+    )
+    if target is None:
+        return
+    stamps = store.stamps()
+    if all(stamp and target.generation in stamp.generations.get(info.id, ()) for stamp in stamps):
+        return
+    listing = _numbers_of(folder, info, target)
+    store.retire_generation(info.id, target.generation)
+    store.write_generation(info.id, target.generation, BIT[info.category], listing.numbers)
+    store.publish_generation(info.id, target.generation)
+
+
+def _numbers_of(folder: Path, info: ListInfo, generation: Generation) -> Listing:
+    """What a generation says, read from its original again."""
+    written_as, _, column = generation.format.partition(":")
+    try:
+        form = Form(written_as, region=info.region, called=info.kind is ListKind.DNC, column=column)
+        with Originals(folder / ORIGINALS).open(generation.sha256) as source:
+            listing = read_listing(source, form)
+    except (ListingError, OriginalError) as gone:
+        raise LoadError(f"list {info.name!r} generation {generation.generation}: {gone}") from None
+    if listing.checksum() != generation.checksum:
+        raise LoadError(
+            f"list {info.name!r} generation {generation.generation}: its original reads "
+            "differently than when it was loaded"
+        )
+    return listing

@@ -1,0 +1,99 @@
+"""The record: everything that a person decided, in SQL. SQLAlchemy is imported only here.
+
+    record = Record.open("var/record.db", keyring=keyring)
+    record.ledger.append(events, actor="first")
+
+Calls block; many threads may share one record, and many processes one database.
+"""
+
+import time
+from typing import Final, Self
+
+from sqlalchemy import delete, insert, select
+
+from consent.entity import Entity, EntityStatus
+from consent.keyring import Keyring
+from consent.record.audit import AuditEntry, AuditLog
+from consent.record.catalogue import Catalogue, Generation, GenerationState, ListInfo, ListKind
+from consent.record.database import (
+    Database,
+    RecordError,
+    RecordUnavailable,
+    current_value,
+)
+from consent.record.entities import Entities
+from consent.record.instant import Clock
+from consent.record.ledger import Ledger
+from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
+from consent.record.schema import setting
+
+INDEX_EPOCH: Final = "index_epoch"
+
+
+class Record:
+    """One open database and its parts."""
+
+    def __init__(self, database: Database, *, keyring: Keyring, clock: Clock) -> None:
+        self._database = database
+        self.audit: Final = AuditLog(database, clock)
+        self.catalogue: Final = Catalogue(database, clock)
+        self.entities: Final = Entities(database, clock)
+        self.ledger: Final = Ledger(database, keyring)
+        self.rulebook: Final = Rulebook(database, clock)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        keyring: Keyring,
+        clock: Clock = time.time,
+        busy_timeout_ms: int = 5000,
+    ) -> Self:
+        """The record at a path (SQLite) or a postgresql:// URL, made or migrated as needed.
+
+        Raises RecordError where it is newer than this version or the URL is none, and
+        RecordUnavailable, as every method does, where the database is gone or stays locked.
+        """
+        database = Database.open(url, busy_timeout_ms=busy_timeout_ms)
+        return cls(database, keyring=keyring, clock=clock)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._database.close()
+
+    def revision(self) -> int:
+        """Rises with every change to lists and entities: what a worker polls."""
+        with self._database.read() as connection:
+            return current_value(connection, "revision")
+
+    def index_epoch(self) -> str:
+        """The epoch of the index that was last made from this record, "" before the first."""
+        query = select(setting.c.value).where(setting.c.name == INDEX_EPOCH)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() or ""
+
+    def set_index_epoch(self, epoch: str) -> None:
+        """Names the index that workers shall believe."""
+        with self._database.write() as connection:
+            connection.execute(delete(setting).where(setting.c.name == INDEX_EPOCH))
+            connection.execute(insert(setting).values(name=INDEX_EPOCH, value=epoch))
+
+
+__all__ = [
+    "BEFORE_THE_FIRST",
+    "FOLDER",
+    "Activation",
+    "AuditEntry",
+    "Bundle",
+    "Entity",
+    "EntityStatus",
+    "Generation",
+    "GenerationState",
+    "ListInfo",
+    "ListKind",
+    "Record",
+    "RecordError",
+    "RecordUnavailable",
+    "Rulebook",
+]

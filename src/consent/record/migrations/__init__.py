@@ -1,0 +1,1 @@
+"""Alembic's environment and steps; `consent.record.database` runs them at open."""

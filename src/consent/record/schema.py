@@ -1,0 +1,175 @@
+"""The tables of the record, as the newest migration leaves them.
+
+Instants are integer microseconds since the epoch, exact and the same on every database.
+Numbers are integers below 2^63: 18 digits always fit, and E.164 has at most 15.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+REVISION: Final = "0002"
+"""The newest migration."""
+
+NUMBER_LIMIT: Final = 2**63
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ROWID: Final = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit key, which on SQLite must be called INTEGER to be the row's own number."""
+
+counter: Final = Table(
+    "counter",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""`revision` rises with what workers must take in, `event` is the last sequence of the ledger,
+`activation` that of the rulebook."""
+
+setting: Final = Table(
+    "setting",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+catalogue: Final = Table(
+    "catalogue",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("region", String(2), nullable=False),
+    Column("category", String(32), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+generation: Final = Table(
+    "generation",
+    METADATA,
+    Column("list_id", Integer, ForeignKey("catalogue.id"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("loaded", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("checksum", String(64), nullable=False),
+    Column("loaded_us", BigInteger, nullable=False),
+    Column("activated_us", BigInteger),
+    Column("retired_us", BigInteger),
+    Column("actor", String(128), nullable=False),
+)
+
+audit: Final = Table(
+    "audit",
+    METADATA,
+    Column("id", ROWID, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("detail", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+entity: Final = Table(
+    "entity",
+    METADATA,
+    Column("id", ROWID, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("title", Text, nullable=False),
+    Column("categories", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+)
+
+entity_range: Final = Table(
+    "entity_range",
+    METADATA,
+    Column("lo", ROWID, primary_key=True),
+    Column("hi", BigInteger, nullable=False),
+    Column("entity_id", BigInteger, ForeignKey("entity.id"), nullable=False, index=True),
+)
+"""Authorised calling numbers, both ends included; they do not overlap. A number is `lo == hi`."""
+
+subject: Final = Table(
+    "subject",
+    METADATA,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("token", LargeBinary(32), nullable=False, unique=True),
+    Column("token_version", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+"""Who an event is about: the only table that ties a random id to a number.
+
+`sealed` is the subject's own data key and number under the keyring's data key, so rotating keys
+rewrites this table alone, and erasing the row's `sealed` erases what every event of it says.
+"""
+
+event: Final = Table(
+    "event",
+    METADATA,
+    Column("sequence", ROWID, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("subject_id", LargeBinary(16), ForeignKey("subject.id"), nullable=False),
+    Column("entity_id", BigInteger, ForeignKey("entity.id")),
+    Column("body", LargeBinary, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Index(None, "subject_id", "sequence"),
+    Index(None, "entity_id", "sequence"),
+)
+"""The ledger. `body` is JSON under the subject's key, bound to subject, sequence and kind."""
+
+bundle: Final = Table(
+    "bundle",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sets", Text, nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("key_id", String(16), nullable=False),
+)
+"""Rule sets as they were pushed; `sets` are their names and revisions, for people."""
+
+activation: Final = Table(
+    "activation",
+    METADATA,
+    Column("sequence", ROWID, primary_key=True, autoincrement=False),
+    Column("digest", String(64), ForeignKey("bundle.digest")),
+    Column("back_to", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("forced", Boolean, nullable=False),
+)
+"""What came into force, in order; the newest is in force. `digest` is null for each node's own
+folder; `back_to` is the activation that a rollback returns to, 0 for what was before the first."""

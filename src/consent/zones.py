@@ -1,0 +1,41 @@
+"""Time zones that a number may be in, for time bands."""
+
+from functools import lru_cache
+from typing import Final
+
+from consent.plan import BY_CODE, plan_of
+
+UNKNOWN: Final = "Etc/Unknown"
+
+REMEMBERED: Final = 1 << 16
+"""Numbers whose zones are kept: the library takes some 60 microseconds for one."""
+
+
+@lru_cache(maxsize=REMEMBERED)
+def zones_of(value: int) -> tuple[str, ...]:
+    """The IANA zones that an E.164 number may be in, () where nothing is known of it.
+
+    A number of a district has the district's; a mobile one may be anywhere in its country, so
+    it has all of them: an Australian mobile has eight, a Russian one more. Callers must honour
+    each. The smaller countries of a shared code have what their prefix says, not the whole
+    code's, which for Jamaica would be North America.
+    """
+    import phonenumbers
+    from phonenumbers import timezone
+
+    digits = str(value)
+    plan = plan_of(digits)
+    if plan is None:
+        return ()
+    try:
+        parsed = phonenumbers.parse(f"+{digits}")
+    except phonenumbers.NumberParseException:
+        return ()
+    if plan.country == BY_CODE[plan.code].country:
+        zones = timezone.time_zones_for_number(parsed)
+    else:
+        zones = ()
+    if not zones or zones == (UNKNOWN,):
+        # Of a smaller country, or of no kind that the library knows: by prefix alone.
+        zones = timezone.time_zones_for_geographical_number(parsed)
+    return tuple(zone for zone in zones if zone != UNKNOWN)

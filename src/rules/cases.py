@@ -1,0 +1,322 @@
+"""Cases: calls with the verdicts that a rule set's author expects, run at every load.
+
+A case speaks the words of the lookup contract, so that what an operator writes here is what a
+switch sends.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from consent.calling import ALLOW, BLOCK, DNO
+from consent.category import BIT, mask
+from consent.facts import CALLED_SIDE, MODE_BIT, NO_PROFILE, Consent, Facts, Profile
+from consent.number import parse_number
+from rules.bind import bind
+from rules.call import Call
+from rules.document import Path, Reader
+from rules.explanation import explain
+from rules.hours import zone_named
+from rules.ruleset import RuleSet, evaluate
+from rules.safeguard import RULESET as SAFEGUARD
+from rules.safeguard import safeguard
+from rules.verdict import Action, Cause, Verdict
+
+NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
+"""When a case happens that does not say: a Monday noon, UTC."""
+
+_TEXT: Final = (str,)
+_NUMBERS: Final = (
+    *("calling", "called", "dialled", "presentation", "diverted_from", "original_called"),
+)
+CALL_FIELDS: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(_NUMBERS, _TEXT),
+    **dict.fromkeys(
+        (
+            *("call_id", "calling_status", "screening", "cpc", "attestation", "verstat", "origid"),
+            *("trunk", "route", "side", "redirect_reason", "display_name", "call_reason"),
+            *("purpose", "mode", "priority", "resource_priority", "region"),
+        ),
+        _TEXT,
+    ),
+    "roaming": (bool,),
+    "redirect_count": (int,),
+    "at": (str, datetime),
+    "vouched": (bool,),
+}
+"""The contract's fields, and `vouched`: what the client's configuration would say."""
+
+_CHOICES: Final = {
+    "calling_status": ("available", "restricted", "unavailable"),
+    "screening": ("network", "user_verified", "user_failed", "user_unverified"),
+    "cpc": ("ordinary", "payphone", "operator", "test", "priority", "emergency"),
+    "attestation": ("A", "B", "C"),
+    "route": ("national", "international"),
+    "side": ("originating", "terminating"),
+    "mode": tuple(MODE_BIT),
+    "purpose": tuple(BIT),
+    "priority": ("emergency", "psap-callback", "wps"),
+}
+_NETWORK: Final = {"dno": DNO, "block": BLOCK, "allow": ALLOW}
+_FACT_FIELDS: Final[dict[str, tuple[type, ...]]] = {
+    "listed": (list,),
+    "personal": _TEXT,
+    "consent": (dict,),
+    "profile": (dict,),
+    "unknown": (bool, list),
+    "network": (list,),
+    "entity": (dict,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEntity:
+    """The entity that a case registers for its calling number."""
+
+    id: int
+    name: str
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSide:
+    """The calling side of one case."""
+
+    network: int = 0
+    entity: CaseEntity | None = None
+
+    def flags(self, value: int, /) -> int:  # noqa: ARG002 - a case has one calling number
+        return self.network
+
+    def entity_of(self, value: int, /) -> CaseEntity | None:  # noqa: ARG002
+        return self.entity
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A call, what is known of it, and the verdict expected. "" and None expect nothing."""
+
+    name: str
+    call: Call
+    facts: Facts
+    action: Action
+    cause: str = ""
+    rule: str = ""
+    shadow: tuple[str, ...] | None = None
+
+
+def call_from(fields: Mapping[str, Any], reader: Reader | None = None, path: Path = ()) -> Call:
+    """The call that contract fields describe, of a client that may assert all of them.
+
+    Without a reader the fields are trusted; with one, what is wrong with them is noted there.
+    """
+    values = dict(fields)
+    if reader is not None:
+        values = reader.table(fields, path, CALL_FIELDS, required=("calling", "called"))
+        for name, words in _CHOICES.items():
+            if name in values and not reader.choice(values[name], (*path, name), words, name):
+                del values[name]
+    call = Call()
+    call.at = NOON
+    call.region = values.get("region", "")
+    for name, value in values.items():
+        if name in _NUMBERS:
+            setattr(call, name, parse_number(value, region=call.region))
+        elif name != "at":
+            setattr(call, name, value)
+    if "at" in values:
+        try:
+            at = values["at"]
+            instant = datetime.fromisoformat(at) if isinstance(at, str) else at
+            if instant.tzinfo is None:
+                raise ValueError
+            call.at = instant.timestamp()
+        except ValueError:
+            if reader is None:
+                raise
+            reader.wrong((*path, "at"), "at is an RFC 3339 instant with its offset from UTC")
+    return call
+
+
+def facts_from(
+    fields: Mapping[str, Any], reader: Reader, path: Path = ()
+) -> tuple[Facts, CaseSide]:
+    """What the index and the calling side hold, from plain data; problems go to the reader."""
+    values = reader.table(fields, path, _FACT_FIELDS)
+
+    def categories(table: Mapping[str, Any], at: Path, name: str) -> int:
+        return mask(reader.texts(table.get(name, []), (*at, name), BIT, "category"))
+
+    unknown = values.get("unknown", [])
+    if not isinstance(unknown, bool):
+        unknown = frozenset(reader.texts(unknown, (*path, "unknown"), CALLED_SIDE, "fact"))
+    personal = values.get("personal", "")
+    if not reader.choice(personal, (*path, "personal"), ("", "allow", "block"), "personal entry"):
+        personal = ""
+    facts = Facts(
+        listed=categories(values, path, "listed"),
+        profile=_profile(values, reader, path, categories),
+        consent=_consent(values, reader, path, categories),
+        personal=personal,
+        unknown=(CALLED_SIDE if unknown else frozenset()) if isinstance(unknown, bool) else unknown,
+    )
+    network = 0
+    for name in reader.texts(
+        values.get("network", []), (*path, "network"), _NETWORK, "network list"
+    ):
+        network |= _NETWORK[name]
+    entity = None
+    if "entity" in values:
+        at = (*path, "entity")
+        data = reader.table(
+            values["entity"], at, {"id": (int,), "name": _TEXT, "categories": (list,)},
+            required=("id",),
+        )  # fmt: skip
+        named = reader.texts(data.get("categories", []), (*at, "categories"), BIT, "category")
+        entity = CaseEntity(data.get("id", 1), data.get("name", ""), tuple(named))
+    return facts, CaseSide(network, entity)
+
+
+def _profile(values: dict[str, Any], reader: Reader, path: Path, categories: Any) -> Profile:
+    if "profile" not in values:
+        return NO_PROFILE
+    at = (*path, "profile")
+    lists = ("refused", "accepted", "bands", "days", "modes", "prefixes")
+    data = reader.table(values["profile"], at, {**dict.fromkeys(lists, (list,)), "zone": _TEXT})
+
+    def bits(name: str, most: int) -> int:
+        found = 0
+        for index, item in enumerate(data.get(name, [])):
+            if type(item) is int and 0 <= item <= most:
+                found |= 1 << item
+            else:
+                reader.wrong((*at, name, index), f"{name} are integers from 0 to {most}")
+        return found
+
+    prefixes = []
+    for index, item in enumerate(data.get("prefixes", [])):
+        match item:
+            case [str(digits), "allow" | "block" as action] if digits.isdecimal():
+                prefixes.append((digits, action))
+            case _:
+                reader.wrong(
+                    (*at, "prefixes", index), 'a prefix is ["digits", "allow"] or ["…", "block"]'
+                )
+    modes = reader.texts(data.get("modes", []), (*at, "modes"), MODE_BIT, "mode")
+    zone = data.get("zone", "")
+    if zone and zone_named(zone) is None:
+        reader.wrong((*at, "zone"), f'"{zone}" is no IANA time zone')
+    return Profile(
+        refused=categories(data, at, "refused"),
+        accepted=categories(data, at, "accepted"),
+        bands=bits("bands", 23),
+        days=bits("days", 7),
+        modes=sum(1 << MODE_BIT[mode] for mode in set(modes)),
+        zone=zone,
+        prefixes=tuple(prefixes),
+    )
+
+
+def _consent(values: dict[str, Any], reader: Reader, path: Path, categories: Any) -> Consent | None:
+    if "consent" not in values:
+        return None
+    at = (*path, "consent")
+    kinds: dict[str, tuple[type, ...]] = {
+        "categories": (list,), "revoked": (bool,), "expires": (datetime,), "sequence": (int,),
+    }  # fmt: skip
+    data = reader.table(values["consent"], at, kinds, required=("categories",))
+    expires = data.get("expires")
+    if expires is not None and expires.tzinfo is None:
+        reader.wrong((*at, "expires"), "expires has an offset from UTC")
+        expires = None
+    return Consent(
+        sequence=data.get("sequence", 1),
+        revoked=data.get("revoked", False),
+        expires=int(expires.timestamp()) if expires else 0,
+        categories=categories(data, at, "categories"),
+    )
+
+
+def case_from(value: object, reader: Reader, path: Path, *, rules: frozenset[str]) -> Case:
+    """The case that a [[case]] table describes."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "name": _TEXT, "call": (dict,), "facts": (dict,), "expect": (dict,),
+    }  # fmt: skip
+    data = reader.table(value, path, kinds, required=("name", "call", "expect"))
+    call = call_from(data.get("call", {}), reader, (*path, "call"))
+    facts, side = facts_from(data.get("facts", {}), reader, (*path, "facts"))
+    bind(call, side)
+    at = (*path, "expect")
+    wanted: dict[str, tuple[type, ...]] = {
+        "action": _TEXT, "cause": _TEXT, "rule": _TEXT, "shadow": (list,),
+    }  # fmt: skip
+    expect = reader.table(data.get("expect", {}), at, wanted, required=("action",))
+    action = expect.get("action", "allow")
+    if not reader.choice(action, (*at, "action"), ACTIONS, "action"):
+        action = "allow"
+    if "cause" in expect:
+        reader.choice(expect["cause"], (*at, "cause"), tuple(Cause), "cause")
+    rule = expect.get("rule", "")
+    if rule and not rule.startswith(f"{SAFEGUARD}."):
+        reader.choice(rule, (*at, "rule"), (*sorted(rules), "default"), "rule of this set")
+    shadow = expect.get("shadow")
+    if shadow is not None:
+        shadow = tuple(reader.texts(shadow, (*at, "shadow"), rules, "rule of this set"))
+    return Case(
+        data.get("name", ""), call, facts, ACTIONS[action], expect.get("cause", ""), rule, shadow
+    )
+
+
+ACTIONS: Final = {action.name.lower(): action for action in Action}
+
+
+def decide(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
+    """The verdict as the service comes to it: safeguards, rules alone, rules with facts."""
+    verdict = safeguard(call)
+    if verdict is None:
+        alone = evaluate(ruleset, call)
+        verdict = alone if isinstance(alone, Verdict) else None
+    if verdict is None:
+        found = evaluate(ruleset, call, facts)
+        assert isinstance(found, Verdict), "with facts there is always a verdict"  # noqa: S101
+        verdict = found
+    return verdict
+
+
+def complete(ruleset: RuleSet) -> RuleSet:
+    """The set as cases see it, every roll-out by percent complete: the author means the rule."""
+    if all(rule.percent == 100 for rule in ruleset.rules):
+        return ruleset
+    rules = tuple(replace(rule, percent=100) for rule in ruleset.rules)
+    return RuleSet(ruleset.name, ruleset.revision, ruleset.default, rules)
+
+
+def run(ruleset: RuleSet, cases: tuple[Case, ...]) -> dict[str, str]:
+    """The cases that fail, by name, each with what came out instead and why."""
+    ruleset = complete(ruleset)
+    failures = {}
+    for case in cases:
+        verdict = decide(ruleset, case.call, case.facts)
+        hits = tuple(hit.rule for hit in verdict.shadow)
+        if (
+            verdict.action is not case.action
+            or case.cause not in ("", verdict.cause)
+            or case.rule not in ("", verdict.rule)
+            or case.shadow not in (None, hits)
+        ):
+            failures[case.name] = _difference(ruleset, case, verdict, hits)
+    return failures
+
+
+def _difference(ruleset: RuleSet, case: Case, verdict: Verdict, hits: tuple[str, ...]) -> str:
+    wanted = [case.action.name.lower(), *filter(None, (case.cause, case.rule))]
+    found = [verdict.action.name.lower(), verdict.cause.value, verdict.rule]
+    message = f"expected {' '.join(wanted)}, found {' '.join(found)}"
+    if case.shadow is not None and case.shadow != hits:
+        message += f"; expected in shadow {list(case.shadow)}, found {list(hits)}"
+    for entry in explain(ruleset, case.call, case.facts).trace:
+        if entry["rule"] == case.rule and entry["outcome"] != "true":
+            facts = ", ".join(f"{name} = {value!r}" for name, value in entry["facts"].items())
+            message += f"; {case.rule} came to {entry['outcome']} with {facts}"
+    return message

@@ -1,0 +1,114 @@
+"""The trace of a verdict: every rule tried, what it came to, and the facts it looked at.
+
+It walks the rules one by one instead of calling the compiled walk; a property test holds that
+both agree.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from consent.facts import Facts
+from rules.call import Call
+from rules.cel import RUNTIME
+from rules.cel.syntax import Literal
+from rules.hours import NotKnown
+from rules.rule import Mode, Rule
+from rules.ruleset import RuleSet
+from rules.schema import FACTS_KNOWN, FUNCTIONS, GLOBALS, VARIABLES
+from rules.verdict import Shadow, Verdict
+from rules.walk import NOTHING_PASSED, lambdas, outcome, softened
+
+
+def explain(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
+    """The verdict of `evaluate` with its trace, one entry for each rule tried.
+
+    An entry says `rule`, `mode`, `outcome` ("true", "false", "unknown" or "error"), `why`, and
+    `facts` by name, where "?" stands for a value that is not known. Milliseconds, not
+    microseconds: for those who ask why.
+    """
+    unknown = ruleset.undecided_by(facts.unknown)
+    softness = NOTHING_PASSED
+    hits: list[Shadow] = []
+    errors: list[str] = []
+    trace: list[dict[str, Any]] = []
+    decided: Rule | None = None
+    for rule in ruleset.rules:
+        if rule.mode is Mode.OFF:
+            continue
+        came_to = _outcome(rule, call, facts, unknown)
+        trace.append(
+            {
+                "rule": rule.id,
+                "mode": rule.mode.value,
+                "outcome": came_to,
+                "why": rule.why,
+                "facts": _values(rule, call, facts, unknown),
+            }
+        )
+        if came_to == "error":
+            errors.append(rule.id)
+        if rule.mode is Mode.SHADOW:
+            if came_to == "true":
+                hits.append(Shadow(rule.id, rule.action))
+        elif came_to == "true":
+            decided = rule
+            break
+        elif came_to != "false":
+            softness = softened(rule, softness, ruleset.default)
+    verdict = outcome(
+        decided,
+        softness=softness,
+        default=ruleset.default,
+        label=ruleset.label,
+        degraded=bool(facts.unknown),
+    )
+    return replace(verdict, shadow=tuple(hits), trace=tuple(trace), errors=tuple(errors))
+
+
+def _outcome(rule: Rule, call: Call, facts: Facts, unknown: frozenset[str]) -> str:
+    must, may = lambdas(rule, unknown & rule.condition.uses)
+    try:
+        if must(call, facts):
+            return "true"
+        return "unknown" if may(call, facts) else "false"
+    except NotKnown:
+        return "unknown"
+    except Exception:  # noqa: BLE001 - whatever a condition raises is that rule not matching
+        return "error"
+
+
+def _values(
+    rule: Rule, call: Call, facts: Facts, unknown: frozenset[str]
+) -> dict[str, str | int | float | bool]:
+    """The facts that the rule names, as they are for this call."""
+    values: dict[str, str | int | float | bool] = {}
+    for name in sorted(rule.condition.uses & VARIABLES.keys()):
+        missing = name in unknown and name != FACTS_KNOWN
+        values[name] = "?" if missing else _plain(_access(VARIABLES[name].python), call, facts)
+    for name in sorted(rule.condition.uses & FUNCTIONS.keys()):
+        for arguments in rule.condition.arguments(name):
+            literals = [repr(item.value) for item in arguments if isinstance(item, Literal)]
+            own = len(literals) < len(arguments)  # the loader lets only call.category in here
+            shown = f"{name}({'call.category' if own else ', '.join(literals)})"
+            shown = shown.replace("'", '"')
+            python = FUNCTIONS[name].python.format(*(["c.category"] if own else literals))
+            values[shown] = "?" if name in unknown else _plain(_access(python), call, facts)
+    return values
+
+
+def _plain(
+    access: Callable[[Call, Facts], Any], call: Call, facts: Facts
+) -> str | int | float | bool:
+    try:
+        value = access(call, facts)
+    except Exception:  # noqa: BLE001 - a fact without a value is shown as such
+        return "?"
+    return value if type(value) in (str, int, float, bool) else str(value)
+
+
+@lru_cache(maxsize=512)
+def _access(python: str) -> Callable[[Call, Facts], Any]:
+    """The access to a fact, from the fact table's own text."""
+    return eval(f"lambda c, f: {python}", {**RUNTIME, **GLOBALS})  # type: ignore[no-any-return]  # noqa: S307

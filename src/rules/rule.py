@@ -1,0 +1,126 @@
+"""One rule, and what rules are made to give: a walk, a read plan, an answer for the switch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from typing import Final
+from typing import Literal as Only
+
+from consent.facts import Facts
+from rules.call import Call
+from rules.cel import Checked
+from rules.cel.syntax import Literal
+from rules.schema import HOLIDAY, REFUSES, WITHIN, WITHIN_DAYS
+from rules.verdict import Action, Cause, Verdict
+
+
+class NeedFacts(Enum):
+    """The type of NEED_FACTS."""
+
+    NEED_FACTS = "need_facts"
+
+
+NEED_FACTS: Final = NeedFacts.NEED_FACTS
+"""The call cannot be decided without the called side: read the index and evaluate again."""
+
+Walk = Callable[[Call, Facts], "Verdict | Only[NeedFacts.NEED_FACTS]"]
+
+
+class Mode(StrEnum):
+    """Whether a rule decides, only reports that it would have, or rests."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `percent` is the share of calls, by stable hash, that it applies to.
+
+    `needs` are facts that its condition names and that do not exist yet; such a rule is off.
+    """
+
+    id: str
+    when: str
+    condition: Checked
+    action: Action
+    cause: Cause
+    why: str
+    source: str
+    mode: Mode = Mode.ENFORCE
+    percent: float = 100
+    despite_unknown: bool = False
+    label: dict[str, str] | None = None
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SipAnswer:
+    """How a switch shall refuse a call: status code and phrase, Reason text, Q.850 cause, headers.
+
+    `reason` and the headers' values may hold `{id}`, the decision's, and `{redress}`, the set's.
+    """
+
+    code: int
+    phrase: str
+    reason: str = ""
+    q850: int = 21
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def filled(self, *, decision_id: str, redress: str) -> "SipAnswer":
+        """The answer for one decision."""
+
+        def fill(text: str) -> str:
+            return text.replace("{id}", decision_id).replace("{redress}", redress)
+
+        headers = tuple((name, fill(value)) for name, value in self.headers)
+        return replace(self, reason=fill(self.reason), headers=headers)
+
+
+DECLINE: Final = SipAnswer(603, "Decline")
+"""Where a set says nothing else."""
+
+
+_PROFILE: Final = {REFUSES, WITHIN, WITHIN_DAYS, HOLIDAY, "called.personal", "called.zone"}
+"""What a subscriber's profile has a say in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """What the active rules of a set want of the index, and nothing else is read.
+
+    `categories` are the do-not-call bitmaps by name, with `all` wherever any is asked for;
+    `own_category` adds the one of the call's category.
+    """
+
+    categories: frozenset[str] = frozenset()
+    own_category: bool = False
+    consent: bool = False
+    personal: bool = False
+    profile: bool = False
+
+
+def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
+    """The plan of the rules that are not off."""
+    uses: set[str] = set()
+    literals: set[str] = set()
+    own_category = False
+    for rule in rules:
+        if rule.mode is Mode.OFF:
+            continue
+        uses |= rule.condition.uses
+        for (category,) in rule.condition.arguments(REFUSES):
+            if isinstance(category, Literal):
+                literals.add(str(category.value))
+            else:
+                own_category = True
+    if REFUSES in uses:
+        literals.add("all")
+    return ReadPlan(
+        categories=frozenset(literals),
+        own_category=own_category,
+        consent=bool(uses & {"consent.state", "consent.id"}),
+        personal="called.personal" in uses,
+        profile=bool(uses & _PROFILE),
+    )

@@ -1,0 +1,1 @@
+"""The commands of `screening`, a module each."""

@@ -1,0 +1,85 @@
+"""`screening index`: the projection of the record that calls are decided by."""
+
+import secrets
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from consent.index import IndexLost, IndexStore, name_epoch
+from consent.loading import dnc_generations
+from consent.projection import catch_up
+from screening.settings import Settings
+from screening.state import State, open_state
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("status")
+def status() -> None:
+    """Whether the index is the record's, and how far it has come; exit 1 when it is lost."""
+    out = Console(highlight=False)
+    with open_state(Settings()) as state, state.index() as store:
+        last = state.record().ledger.last_sequence()
+        out.print(f"epoch {store.epoch()}, applied {store.applied()} of {last} events")
+        for each in state.record().catalogue.lists():
+            if each.kind == "dnc" and each.active:
+                counts = store.count_generation(each.id, each.active.generation)
+                held = sum(found for _, found in counts.values())
+                mark = "" if held == each.active.loaded else "  [red]differs from the record[/red]"
+                out.print(f"{each.name} generation {each.active.generation}: {held} numbers{mark}")
+
+
+@app.command("rebuild")
+def rebuild(
+    if_lost: Annotated[
+        bool, typer.Option("--if-lost", help="Only when the server does not hold the index.")
+    ] = False,
+) -> None:
+    """Make the index again from the list files and the ledger; calls run on, degraded."""
+    out = Console(highlight=False)
+    with open_state(Settings()) as state:
+        if if_lost:
+            try:
+                with state.index() as store:
+                    catch_up(state.record(), store)
+            except IndexLost:
+                pass
+            else:
+                out.print("the index is whole")
+                return
+        _rebuild(state, out)
+
+
+def _rebuild(state: State, out: Console) -> None:
+    record = state.record()
+    expected = sum(
+        each.active.loaded
+        for each in record.catalogue.lists()
+        if each.kind == "dnc" and each.active
+    )
+    epoch = name_epoch(secrets.token_hex(8))
+    store = IndexStore(state.redis_url)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} numbers"),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=out) as bars:
+            task = bars.add_task("index", total=max(1, expected))
+            last = record.ledger.last_sequence()
+            store.rebuild(
+                epoch,
+                generations=dnc_generations(record, state.folder),
+                events=record.ledger.events(),
+                last_sequence=last,
+                progress=lambda numbers: bars.advance(task, numbers),
+            )
+        record.set_index_epoch(epoch)
+        catch_up(record, store)
+    finally:
+        store.close()
+    out.print(f"the index holds {expected:,} numbers of files and {last} events")

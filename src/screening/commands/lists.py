@@ -1,0 +1,130 @@
+"""`screening lists`: registries and network lists."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from consent.category import Category
+from consent.listing import HOME, Form
+from consent.loading import load_list, prepare_calling, rollback_list
+from consent.plan import BY_COUNTRY
+from consent.record import ListKind
+from screening.commands.actor import actor
+from screening.settings import Settings
+from screening.state import open_files, open_state
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("load")
+def load(
+    name: Annotated[str, typer.Argument(help="What the list is called; a known one is replaced.")],
+    path: Annotated[Path, typer.Argument(help="The file: plain, gzip or zip.")],
+    kind: Annotated[
+        ListKind,
+        typer.Option(help="dnc: called numbers; dno, block, allow: calling numbers."),
+    ],
+    list_format: Annotated[
+        Literal["numbers", "ftc", "ofca", "csv"],
+        typer.Option("--format", help="How the file is written."),
+    ],
+    region: Annotated[str, typer.Option(help="ISO 3166-1 country of its national digits.")] = "",
+    category: Annotated[
+        Category | None, typer.Option(help="What a dnc list's numbers refuse.")
+    ] = None,
+    column: Annotated[str, typer.Option(help="The csv column that has the numbers.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when the list would change beyond its guard.")
+    ] = False,
+) -> None:
+    """Load a list: whole or not at all, in force once this returns."""
+    out = Console(highlight=False)
+    settings = Settings()
+    if region and region not in BY_COUNTRY:
+        raise typer.BadParameter(f"region {region!r} is no country of ISO 3166-1, such as DE")
+    form = Form(
+        list_format,
+        region=region or ("" if list_format in HOME else settings.region),
+        called=kind is ListKind.DNC,
+        column=column,
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        open_state(settings) as state,
+        state.index() as store,
+        Progress(*columns, console=out) as bars,
+    ):
+        task = bars.add_task(name, total=None)
+        outcome = load_list(
+            state.record(),
+            store,
+            state.folder,
+            name=name,
+            path=path,
+            kind=kind,
+            form=form,
+            category=category or "",
+            force=force,
+            actor=actor(),
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    out.print(
+        f"{name} generation {outcome.generation}: {outcome.loaded:,} loaded, "
+        f"{outcome.duplicates:,} duplicate, {outcome.rejected:,} rejected"
+    )
+    if outcome.already:
+        out.print("this very file was in force already")
+    if outcome.rejected_path:
+        out.print(f"rejected lines, with their reasons: {outcome.rejected_path}")
+
+
+@app.command("show")
+def show() -> None:
+    """The lists, what of them is in force, and the entities that calling numbers belong to."""
+    out = Console(highlight=False)
+    with open_files(Settings()) as state:
+        record = state.record()
+        table = Table("list", "kind", "region", "category", "generation", "entries", "age", "by")
+        for each in record.catalogue.lists():
+            now = each.active
+            table.add_row(
+                each.name,
+                each.kind,
+                each.region or "any",
+                each.category,
+                str(now.generation) if now else "none",
+                f"{now.loaded:,}" if now else "",
+                str(timedelta(seconds=round(each.age_s or 0))) if now else "",
+                now.actor if now else "",
+            )
+        out.print(table)
+        entities = Table("entity", "title", "categories", "numbers")
+        for entity in record.entities.all():
+            count = str(len(entity.numbers) + len(entity.ranges))
+            entities.add_row(entity.name, entity.title, " ".join(entity.categories), count)
+        out.print(entities)
+
+
+@app.command("prepare")
+def prepare() -> None:
+    """Make the calling-side file of this node anew from the lists in force."""
+    with open_files(Settings()) as state:
+        prepare_calling(state.record(), state.folder)
+
+
+@app.command("rollback")
+def rollback(name: Annotated[str, typer.Argument(help="The list.")]) -> None:
+    """Bring the generation before this one back into force."""
+    with open_state(Settings()) as state, state.index() as store:
+        generation = rollback_list(state.record(), store, state.folder, name=name, actor=actor())
+    Console(highlight=False).print(f"{name} is back at generation {generation}")

@@ -1,0 +1,82 @@
+"""The keeper of the index: it follows the record and comes back after a loss without a person."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from typing import Final
+
+from consent.index import IndexLost, IndexUnavailable
+from consent.projection import catch_up
+from consent.record import RecordError, RecordUnavailable
+from screening.state import State
+
+log = logging.getLogger(__name__)
+
+GONE: Final = (IndexUnavailable, RecordUnavailable, RecordError)
+
+
+class Keeper:
+    """Brings the index up to the record, one step at a time; `epoch` is the index's last seen.
+
+    A rebuild runs in a process of its own: a nation's registry would hold up calls for minutes.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._running: set[asyncio.subprocess.Process] = set()
+        self.epoch = ""
+
+    async def look(self, *, within_seconds: float) -> None:
+        """Follow the record once if the index answers in time; a start does not wait for it."""
+        with contextlib.suppress(*GONE, TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(self._follow), within_seconds)
+
+    async def step(self) -> str:
+        """One look; the answer is what is wrong, "" for nothing."""
+        try:
+            await asyncio.to_thread(self._follow)
+        except IndexLost as lost:
+            log.warning("%s; rebuilding it", lost)
+            return await self.run("index", "rebuild", "--if-lost")
+        except GONE as gone:
+            return str(gone)
+        return ""
+
+    def _follow(self) -> None:
+        with self._state.index() as store:
+            catch_up(self._state.record(), store)
+        self.epoch = self._state.record().index_epoch()
+
+    async def run(self, *words: str) -> str:
+        """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""
+        settings = self._state.settings
+        environment = {
+            **os.environ,
+            "SCREENING_STATE_DIR": str(settings.state_dir),
+            "SCREENING_REDIS_URL": self._state.redis_url,
+            "SCREENING_DATABASE_URL": settings.database_url,
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "screening", *words,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        self._running.add(process)
+        _, errors = await process.communicate()
+        self._running.discard(process)
+        if process.returncode:
+            said = errors.decode("utf-8", "replace").strip()[-500:]
+            return f"screening {' '.join(words)} ended with {process.returncode}: {said}"
+        return ""
+
+    async def stop(self) -> None:
+        """End what still runs apart; the next start begins it anew."""
+        for process in tuple(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()

@@ -1,0 +1,20 @@
+"""Problem documents (RFC 9457): the one form in which the service says that it refused."""
+
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+def problem(status: int, title: str, detail: str, **members: Any) -> Response:
+    """A problem document; `members` are extension members such as the field at fault."""
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return Response(
+        orjson.dumps({**document, **members}),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )

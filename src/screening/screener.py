@@ -1,0 +1,205 @@
+"""One call end to end: the rule set taken once, evaluated, the facts read, evaluated again.
+
+Invariants: a reload never splits a call; nothing is awaited before the rules that need no facts
+have had their say; every question gets an answer.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, cast
+
+from consent import index
+from consent.calling import CallingSide
+from consent.category import BIT
+from consent.facts import Facts
+from consent.index import IndexReader
+from rules.bind import bind
+from rules.call import Call
+from rules.explanation import explain
+from rules.loading import Packs
+from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet, evaluate
+from rules.safeguard import safeguard
+from rules.verdict import Action, Cause, Verdict
+from screening.decision_id import decision_id
+from screening.logs import log_where
+
+log = logging.getLogger(__name__)
+
+Reads = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+
+NOTHING_LOADED: Final = Verdict(
+    Action.ALLOW, Cause.DEGRADED, rule="default", ruleset="none", degraded=True
+)
+"""The answer of a service that has no rules yet and is asked all the same."""
+
+
+class Question:
+    """One question, translated.
+
+    `emergency` says that the called or dialled number is an emergency one; `ignored` names what
+    was sent and not used: "other" for an unknown field, the field of an unknown value by name.
+    """
+
+    __slots__ = ("call", "emergency", "explain", "ignored")
+
+    def __init__(self) -> None:
+        self.call = Call()
+        self.emergency = False
+        self.explain = False
+        self.ignored: list[str] = []
+
+
+@dataclass(slots=True)
+class Decision:
+    """What one question came to; `facts` and `facts_seconds` are None where none were asked for."""
+
+    verdict: Verdict
+    ruleset: RuleSet | None
+    decision_id: str
+    facts: Facts | None = None
+    facts_seconds: float | None = None
+    internal_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DncList:
+    """A do-not-call list in force; `region` "" is a list for the numbers of every country."""
+
+    list_id: int
+    generation: int
+    category: str
+    region: str
+
+
+class DncPlan:
+    """Which do-not-call lists a call reads. Immutable; made anew when a list changes."""
+
+    __slots__ = ("_lists", "_reads")
+
+    def __init__(self, lists: tuple[DncList, ...] = ()) -> None:
+        self._lists = lists
+        self._reads: dict[tuple[str, str, ReadPlan], Reads] = {}
+
+    def reads(self, country: str, category: str, plan: ReadPlan) -> Reads:
+        """What `plan` wants of a number of `country`, for a call of `category`: the bits of the
+        categories, and (list, generation) of the lists that have any of them."""
+        key = (country, category, plan)
+        found = self._reads.get(key)
+        if found is None:
+            wanted = plan.categories | {category} if plan.own_category else plan.categories
+            lists = [
+                each
+                for each in self._lists
+                if each.region in ("", country) and each.category in wanted
+            ]
+            found = self._reads[key] = (
+                tuple(sorted({BIT[each.category] for each in lists})),
+                tuple((each.list_id, each.generation) for each in lists),
+            )
+        return found
+
+
+class Screener:
+    """Decides calls with what is in force now; its parts are swapped whole while it runs."""
+
+    __slots__ = ("_budget", "_clock", "_key", "calling_side", "dnc", "packs", "reader")
+
+    def __init__(
+        self,
+        *,
+        reader: IndexReader,
+        decision_key: bytes,
+        facts_budget_ms: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.packs: Packs | None = None
+        self.calling_side = CallingSide()
+        self.dnc = DncPlan()
+        self.reader = reader
+        self._key = decision_key
+        self._budget = facts_budget_ms / 1000.0
+        self._clock = clock
+
+    async def screen(self, question: Question, *, arrived: float) -> Decision:
+        """The decision on a question that arrived at `arrived` of the clock. Never raises."""
+        call = question.call
+        call.decision_id = decision_id(
+            call_id=call.call_id, calling=call.calling.text, called=call.called.text, key=self._key
+        )
+        decision = Decision(NOTHING_LOADED, None, call.decision_id)
+        try:
+            packs = self.packs
+            if packs is not None:
+                decision.ruleset = packs.select(call)
+            passed = safeguard(call, emergency=question.emergency)
+            if passed is not None:
+                decision.verdict = _traced(passed) if question.explain else passed
+            elif decision.ruleset is not None:
+                await self._decide(decision, decision.ruleset, question, arrived)
+        except Exception as broken:  # noqa: BLE001 - whatever breaks, the switch gets an answer
+            self._fall_back(decision, broken)
+        return decision
+
+    def failed(self, broken: Exception) -> Decision:
+        """The decision where the question could not even be read, through a fault of ours."""
+        decision = Decision(
+            NOTHING_LOADED, None, decision_id(call_id="", calling="", called="", key=self._key)
+        )
+        self._fall_back(decision, broken)
+        return decision
+
+    async def _decide(
+        self, decision: Decision, ruleset: RuleSet, question: Question, arrived: float
+    ) -> None:
+        call = question.call
+        bind(call, self.calling_side)
+        verdict = evaluate(ruleset, call)
+        if verdict is NEED_FACTS:
+            facts = await self._facts(decision, ruleset, call, arrived)
+            verdict = cast("Verdict", evaluate(ruleset, call, facts))
+        elif question.explain:
+            # Not needed to decide, but the trace shows values, and they shall be the real ones.
+            facts = await self._facts(decision, ruleset, call, arrived)
+        if question.explain:
+            verdict = replace(explain(ruleset, call, facts), degraded=verdict.degraded)
+        decision.verdict = verdict
+
+    async def _facts(
+        self, decision: Decision, ruleset: RuleSet, call: Call, arrived: float
+    ) -> Facts:
+        started = self._clock()
+        lookup = self._lookup(call, ruleset.plan)
+        facts = await self.reader.facts(lookup, deadline=arrived + self._budget)
+        decision.facts = facts
+        decision.facts_seconds = self._clock() - started
+        return facts
+
+    def _lookup(self, call: Call, plan: ReadPlan) -> index.Question:
+        categories, lists = self.dnc.reads(call.called.country, call.category, plan)
+        return index.Question(
+            called=call.called.value,
+            calling=call.calling.value,
+            entity=call.entity_id,
+            categories=categories,
+            lists=lists,
+            consent=plan.consent,
+            personal=plan.personal,
+            profile=plan.profile,
+        )
+
+    def _fall_back(self, decision: Decision, broken: Exception) -> None:
+        log_where(log, "a call was answered with the default", broken)
+        decision.internal_error = True
+        decision.verdict = (
+            decision.ruleset.fallback(Cause.INTERNAL_ERROR)
+            if decision.ruleset is not None
+            else NOTHING_LOADED
+        )
+
+
+def _traced(verdict: Verdict) -> Verdict:
+    """A safeguard's verdict with its trace: no other rule was tried."""
+    entry = {"rule": verdict.rule, "mode": "enforce", "outcome": "true", "facts": {}}
+    return replace(verdict, trace=(entry,))

@@ -1,0 +1,376 @@
+"""The service: what it holds, how it takes in changes while calls run, and how it stops.
+
+Rules, lists, entities and keys are looked at every `watch_interval_ms`; what has changed is made
+ready beside what is in force and swapped in by one assignment. What cannot be read leaves the
+last good one in force and says so in the log, in /readyz and in the metrics.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from consent.calling import (
+    CallingLists,
+    CallingSide,
+    CallingSideError,
+    Registry,
+    load_entities,
+)
+from consent.index import IndexReader, announcements
+from consent.loading import prepare_entities
+from consent.number import parse_number
+from consent.record import AuditEntry, Record, RecordError, RecordUnavailable
+from consent.zones import zones_of
+from rules.loading import Packs
+from screening.access import Access, AccessError, Client, Clients, Principal
+from screening.blast_radius import Guard
+from screening.distribution import CHANNEL, answer
+from screening.in_force import KEPT, RulesInForce, stamps
+from screening.keeper import Keeper
+from screening.logs import log_where
+from screening.lookup import Scope
+from screening.metrics import Metrics
+from screening.recall import FOLDER, Recall
+from screening.screener import DncList, DncPlan, Screener
+from screening.settings import Settings
+from screening.snapshot import Catalogue
+from screening.state import State
+
+log = logging.getLogger(__name__)
+
+KEEPER_INTERVAL_SECONDS: Final = 1.0
+ANNOUNCED_AGAIN_SECONDS: Final = 1.0
+RECALL_INTERVAL_SECONDS: Final = 1.0
+LOOKS_BEFORE_PREPARING: Final = 2
+"""A loader makes the calling-side file just before the record switches: give it that instant."""
+
+
+class Service:
+    """Everything one worker holds. Made once, started and stopped by the application."""
+
+    def __init__(self, state: State) -> None:
+        settings = state.settings
+        self.settings: Settings = settings
+        self.metrics = Metrics()
+        self._state = state
+        self._catalogue = Catalogue.load(state.folder)
+        self.reader = IndexReader(state.redis_url, epoch=self._catalogue.epoch)
+        self.metrics.follow(self.reader)
+        self.screener = Screener(
+            reader=self.reader,
+            decision_key=state.keyring.decision_key,
+            facts_budget_ms=settings.facts_budget_ms,
+        )
+        self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
+        self.metrics.follow_recall(self.recall)
+        self.guard = Guard(
+            state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
+        )
+        self.rules = RulesInForce(
+            state,
+            self.metrics,
+            take=self._take_rules,
+            noted=lambda said: self._noted("rules", said),
+            guard=self.guard.against,
+        )
+        self._keeper = Keeper(state)
+        self._access = Access.load(state.keys_path)
+        self._clients = Clients.load(settings.clients)
+        self._seen: dict[str, object] = {}
+        self._failures: dict[str, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+        self._unprepared = 0
+        self._answered = False
+        """Whether the index has been read once, or a snapshot of it was taken in."""
+
+    # Life
+
+    def first_key(self) -> Path | None:
+        """Where the first key is to be read; made when there is no key at all."""
+        return self._access.first_key(self._state.folder)
+
+    async def take_in(self) -> None:
+        """Take in what there is: rules, lists, entities, the index when it is there."""
+        self._take_in(self._catalogue, await asyncio.to_thread(self._last_known_side))
+        await asyncio.to_thread(_warm)
+        await self.reader.start()
+        await self.rules.start()
+        await self._keeper.look(within_seconds=KEEPER_INTERVAL_SECONDS)
+        await self._follow_record()
+
+    async def start(self) -> None:
+        """Take in what there is and follow it from then on."""
+        (self._state.folder / KEPT).unlink(missing_ok=True)
+        await self.take_in()
+        every = self.settings.watch_interval_ms / 1000
+        self._tasks = [
+            # A task of its own: loading a list must not hold up an activation.
+            asyncio.create_task(self._repeat(self.rules.look, every)),
+            asyncio.create_task(self._repeat(self._follow_announcements, ANNOUNCED_AGAIN_SECONDS)),
+            asyncio.create_task(self._repeat(self._watch, every)),
+            asyncio.create_task(self._repeat(self._keep_index, KEEPER_INTERVAL_SECONDS)),
+            asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
+        ]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    async def stop(self) -> None:
+        """Stop following, close what is open."""
+        self._draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.guard.stop()
+        await self._keeper.stop()
+        await asyncio.to_thread(self.recall.close)
+        await self.reader.close()
+
+    def drain(self) -> None:
+        """From now on /readyz says 503, so that no new calls are sent here."""
+        self._draining = True
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self._once(step)
+
+    async def _once(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except Exception as broken:  # noqa: BLE001 - what follows the record must not end
+            log_where(log, "taking in a change broke off", broken)
+
+    def _on_hangup(self) -> None:
+        log.info("SIGHUP: taking in rules, lists and keys")
+        self._tasks.append(asyncio.create_task(self._once(self.reload_all)))
+
+    def _noted(self, kind: str, failure: str) -> None:
+        """Remember whether taking in `kind` held; log a failure when it is a new one."""
+        failed = bool(failure)
+        self.metrics.reloads.labels(kind, "failed" if failed else "taken_in").inc()
+        self.metrics.reload_failed.labels(kind).set(failed)
+        if not failed:
+            self._failures.pop(kind, None)
+        elif self._failures.get(kind) != failure:
+            self._failures[kind] = failure
+            log.error("%s not taken in, the last good one stays: %s", kind, failure)
+
+    # Rules
+
+    def _take_rules(self, packs: Packs) -> None:
+        self.screener.packs = packs
+        self.metrics.rulesets_in_force(
+            (name, pack.ruleset.revision) for name, pack in packs.packs.items()
+        )
+
+    async def reload_rules(self, *, forced: bool = False) -> None:
+        """Load anew what is active, as a person wishes: raises why it is not in force.
+
+        `forced` takes in a folder that the guard is against.
+        """
+        await self.rules.look(again=True, forced=forced)
+        if self.rules.failure is not None:
+            raise self.rules.failure
+
+    async def _follow_announcements(self) -> None:
+        """Look at once when an activation is announced, and say what came of it."""
+        async with aclosing(announcements(self.redis_url, CHANNEL)) as heard:
+            async for sequence in heard:
+                await self.rules.look()
+                if sequence.isdigit():
+                    report = self.rules.report()
+                    await asyncio.to_thread(answer, self.redis_url, sequence.decode(), report)
+
+    async def _keep_recall(self) -> None:
+        await asyncio.to_thread(self.recall.keep)
+        if self.recall.failure != self._failures.get("recall", ""):
+            self._noted("recall", self.recall.failure)
+
+    def revisions(self) -> dict[str, str]:
+        """The rule sets in force: name to name@revision."""
+        packs = self.screener.packs
+        if packs is None:
+            return {}
+        return {name: pack.ruleset.label for name, pack in packs.packs.items()}
+
+    # Lists, entities, keys
+
+    async def _watch(self) -> None:
+        """One look at everything that can change outside of this process."""
+        await self._follow_record()
+        self.reload_keys(only_if_changed=True)
+
+    async def reload_all(self) -> None:
+        """Rules, lists, entities and keys, as SIGHUP asks for."""
+        await self.rules.look(again=True)
+        self._catalogue = replace(self._catalogue, revision=-1)
+        await self._follow_record()
+        self.reload_keys(only_if_changed=False)
+
+    def reload_keys(self, *, only_if_changed: bool) -> None:
+        """Take in the key file and the clients file."""
+        paths = (self._state.keys_path, self.settings.clients)
+        seen = stamps(list(paths))
+        if only_if_changed and seen == self._seen.get("keys"):
+            return
+        self._seen["keys"] = seen
+        try:
+            self._access, self._clients = Access.load(paths[0]), Clients.load(paths[1])
+        except AccessError as refused:
+            self._noted("keys", str(refused))
+            return
+        self._noted("keys", "")
+
+    async def _follow_record(self) -> None:
+        """Take in lists and entities when the record says that they changed."""
+        try:
+            record = await asyncio.to_thread(self._state.record)
+            revision = await asyncio.to_thread(record.revision)
+            if revision == self._catalogue.revision and "record" not in self._failures:
+                return
+            catalogue, side = await asyncio.to_thread(self._read_record, record)
+        except (RecordUnavailable, RecordError, CallingSideError, OSError) as gone:
+            self._noted("record", str(gone))
+            return
+        if side.generations != catalogue.calling_generations():
+            await self._prepare_calling()
+            # Looked at again until both say the same.
+            catalogue = replace(catalogue, revision=-1)
+        else:
+            self._unprepared = 0
+        self._take_in(catalogue, side)
+        self._noted("record", "")
+
+    def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide]:
+        folder = self._state.folder
+        catalogue = Catalogue.of(record)
+        entities = prepare_entities(record, folder)
+        catalogue.save(folder)
+        return catalogue, CallingSide(CallingLists.load(folder), Registry(entities))
+
+    async def _prepare_calling(self) -> None:
+        """Make the calling-side file anew where it is not of the generations in force.
+
+        A loader on this machine makes it itself, an instant before the record switches; another
+        node's list, or a loader that died between the two, leaves it to us.
+        """
+        self._unprepared += 1
+        if self._unprepared > LOOKS_BEFORE_PREPARING:
+            failure = await self._keeper.run("lists", "prepare")
+            self._noted("calling", failure)
+
+    def _last_known_side(self) -> CallingSide:
+        """The calling side as this node last had it, whatever the record says."""
+        folder = self._state.folder
+        try:
+            return CallingSide(CallingLists.load(folder), Registry(load_entities(folder)))
+        except CallingSideError as damaged:
+            self._noted("calling", str(damaged))
+            return CallingSide()
+
+    def _take_in(self, catalogue: Catalogue, side: CallingSide) -> None:
+        """Swap in lists and entities; each is one assignment, so no call sees half of one."""
+        self._catalogue = catalogue
+        if self.reader.epoch != catalogue.epoch:
+            self.reader.epoch = catalogue.epoch
+        self.screener.dnc = DncPlan(
+            tuple(
+                DncList(each.list_id, each.generation, each.category, each.region)
+                for each in catalogue.lists
+                if each.kind == "dnc"
+            )
+        )
+        self.screener.calling_side = side
+        self.metrics.lists_in_force(catalogue.lists)
+
+    async def _keep_index(self) -> None:
+        """Bring the index up to the record; rebuild it when it was lost."""
+        failure = await self._keeper.step()
+        if failure != self._failures.get("index", ""):
+            self._noted("index", failure)
+        if self._keeper.epoch and self._keeper.epoch != self.reader.epoch:
+            self._catalogue = replace(self._catalogue, revision=-1)
+
+    # Who asks
+
+    def principal_of(self, scope: Scope) -> Principal | None:
+        """The holder of the key that a request carries, None without a valid one."""
+        for name, value in scope["headers"]:
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                return self._access.verify(value[7:].strip().decode("latin-1"))
+        return None
+
+    def client_of(self, scope: Scope) -> Client:
+        """Who sends a lookup, and what it may assert.
+
+        A key that is none is no reason to refuse: an expired one must not end screening.
+        """
+        address = scope.get("client")
+        return self._clients.client_for(self.principal_of(scope), address[0] if address else "")
+
+    # Seen by operations
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether calls can be decided, and the state of each part.
+
+        What is only degraded (index gone, a reload that failed) shows and does not count:
+        taking every node out would end screening altogether.
+        """
+        if not self._answered:
+            self._answered = bool(self._keeper.epoch or self._catalogue.epoch)
+        loaded = self.screener.packs is not None
+        ready = loaded and self._answered and not self._draining
+        return ready, {
+            "ready": ready,
+            "draining": self._draining,
+            "rules": self.revisions(),
+            "revision": self.rules.describe(),
+            "index": {
+                "breaker": self.reader.state,
+                "error": self.reader.last_error if self.reader.state == "open" else None,
+            },
+            "lists": {each.name: each.generation for each in self._catalogue.lists},
+            "failures": dict(self._failures),
+        }
+
+    def lists(self) -> list[dict[str, Any]]:
+        """The lists in force, with their ages in seconds."""
+        now = time.time()
+        return [
+            {**asdict(each), "age_seconds": round(now - each.since)}
+            for each in self._catalogue.lists
+        ]
+
+    # The record
+
+    def record(self) -> Record:
+        """Opened on first use. Raises RecordUnavailable, and RecordError for one not to be used."""
+        return self._state.record()
+
+    @property
+    def redis_url(self) -> str:
+        """Of the index server, the embedded one included."""
+        return self._state.redis_url
+
+    async def audit(self, actor: str, action: str, subject: str, **detail: str) -> None:
+        """Keep who did what. Raises RecordUnavailable: what cannot be kept is not done."""
+        await asyncio.to_thread(self._audit, actor, action, subject, detail)
+
+    def _audit(self, actor: str, action: str, subject: str, detail: dict[str, str]) -> None:
+        self._state.record().audit.append(action, subject=subject, actor=actor, detail=detail)
+
+    def audit_log(self, limit: int) -> list[dict[str, Any]]:
+        """Management actions, newest first. Raises RecordUnavailable."""
+        entries: list[AuditEntry] = self._state.record().audit.latest(limit)
+        return [asdict(each) for each in entries]
+
+
+def _warm() -> None:
+    """Load what the numbering library loads on first use: tens of milliseconds, not of a call."""
+    zones_of(parse_number("01632 960001", region="GB").value)

@@ -1,0 +1,77 @@
+"""The settings of the service: environment variables that begin with SCREENING_."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+RegionCode = Annotated[str, Field(pattern="^([A-Z]{2})?$")]
+
+
+def shipped(part: str) -> Path:
+    """Where a folder of `deploy/` is: in the working folder, else where pip installed it."""
+    here = Path("deploy") / part
+    return here if here.is_dir() else Path(sys.prefix) / "share" / "call-screening" / part
+
+
+class Settings(BaseSettings):
+    """Every setting, its unit in its name, its default fit for one machine."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCREENING_", extra="ignore", env_ignore_empty=True
+    )
+
+    state_dir: Path = Field(Path("var"), description="Folder of everything the service keeps.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
+    redis_url: str = Field(
+        "", description="redis://, rediss:// or unix:// of the index; empty: embedded server."
+    )
+    database_url: str = Field(
+        "", description="SQLAlchemy URL of the record; empty: SQLite in the state folder."
+    )
+    rules_dir: Path = Field(
+        default_factory=lambda: shipped("rules"), description="Folder of the rule packs."
+    )
+    rule_keys: Path | None = Field(
+        None, description="File or folder of the public keys that rule sets must be signed by."
+    )
+    clients_file: Path | None = Field(
+        None, description="Clients and what they may assert; empty: clients.toml of the state."
+    )
+    region: RegionCode = Field(
+        "", description="ISO 3166-1 country of national digits when a question names none."
+    )
+    facts_budget_ms: float = Field(
+        20.0, gt=0, le=1000, description="Longest wait for the index, a call."
+    )
+    watch_interval_ms: int = Field(
+        500, ge=50, description="How often files and the record are looked at for changes."
+    )
+    recall_calls: int = Field(
+        100_000,
+        ge=0,
+        le=100_000,
+        description="Recent calls kept, sealed, for replays; 0 keeps none, and no guard can judge.",
+    )
+    blast_radius_percent: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description="Rules that would change more of the recent verdicts are refused unless "
+        "forced; 100 refuses none.",
+    )
+    drain_seconds: float = Field(5.0, ge=0, description="Longest wait for open calls on stop.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL of the record."""
+        return self.database_url or f"sqlite:///{self.state_dir.resolve() / 'record.db'}"
+
+    @property
+    def clients(self) -> Path:
+        """The file that says which client may assert what."""
+        return self.clients_file or self.state_dir / "clients.toml"

@@ -1,0 +1,101 @@
+"""The state of one node, opened: its folder, keys, record and index, closed in reverse."""
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from consent.index import IndexRefused, IndexStore, IndexUnavailable, name_epoch
+from consent.keyring import Keyring
+from consent.projection import attach
+from consent.record import Record
+from screening.embedded import embedded_server
+from screening.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class State:
+    """What the service and the commands work on; `redis_url` is of the index server."""
+
+    def __init__(self, settings: Settings, keyring: Keyring, redis_url: str) -> None:
+        self.settings = settings
+        self.folder: Path = settings.state_dir
+        self.keys_path: Path = settings.state_dir / "keys.json"
+        self.keyring = keyring
+        self.redis_url = redis_url
+        self._record: Record | None = None
+        self._opening = threading.Lock()
+
+    def record(self) -> Record:
+        """The record, opened on first use: the service starts without its database.
+
+        Raises RecordUnavailable, and RecordError where it must not be used.
+        """
+        with self._opening:
+            if self._record is None:
+                self._record = Record.open(self.settings.database, keyring=self.keyring)
+            return self._record
+
+    @contextlib.contextmanager
+    def index(self) -> Iterator[IndexStore]:
+        """The index, tied to the record.
+
+        Raises IndexUnavailable, and IndexLost where it has to be rebuilt first.
+        """
+        store = IndexStore(self.redis_url)
+        try:
+            attach(self.record(), store, new_epoch=name_epoch(secrets.token_hex(8)))
+            yield store
+        finally:
+            store.close()
+
+    def expect_fit_index(self) -> None:
+        """Refuse an index server that must not be used; one that is gone may yet come back.
+
+        Raises IndexRefused: a server that evicts keys would lose refusals without a word.
+        """
+        try:
+            IndexStore(self.redis_url).close()
+        except IndexRefused:
+            raise
+        except IndexUnavailable as gone:
+            log.warning("%s; starting without it", gone)
+
+    def close(self) -> None:
+        """Close the record, if it was opened."""
+        with self._opening:
+            if self._record is not None:
+                self._record.close()
+
+
+@contextlib.contextmanager
+def open_files(settings: Settings) -> Iterator[State]:
+    """The state without its index, for what needs none; makes what does not exist yet.
+
+    Raises KeyringError, and OSError where the folder cannot be made.
+    """
+    folder = settings.state_dir
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = State(settings, Keyring.load_or_create(folder / "secrets.json"), settings.redis_url)
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+@contextlib.contextmanager
+def open_state(settings: Settings) -> Iterator[State]:
+    """The whole state: the embedded server is started where no URL is given, or joined.
+
+    Raises EmbeddedServerError, and what `open_files` raises.
+    """
+    with open_files(settings) as state:
+        if settings.redis_url:
+            yield state
+        else:
+            with embedded_server(state.folder) as url:
+                state.redis_url = url
+                yield state

@@ -1,0 +1,68 @@
+# Everything a person or a machine does with this project. `make help` lists it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# What tests drive from Debian: command:package. Installed when missing and when root.
+DEBIAN := redis-server:redis-server curl:curl
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check rules load lock clean debian
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+run: $(READY) ## start the service with the shipped packs and a sample registry
+	@exec $(BIN)/screening serve --sample
+
+test: $(READY) debian ## run every test
+	$(BIN)/python -m pytest
+
+check: $(READY) ## ruff, mypy strict, and the arrows between the packages
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_arrows.py
+
+rules: $(READY) ## check the rule packs: their cases, and that these try every rule both ways
+	$(BIN)/screening rules check deploy/rules --coverage
+
+load: $(READY) ## start the service and drive it with Locust
+	$(BIN)/python -m benchmarks.load
+
+lock: $(READY) ## resolve the dependencies anew into requirements.lock
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --allow-unsafe --strip-extras --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove the environment and what tests and tools leave; not the state folder
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || $(MAKE) --no-print-directory venv-without-ensurepip
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Debian's python3 has no venv of its own until python3-venv is there.
+.PHONY: venv-without-ensurepip
+venv-without-ensurepip:
+	@rm -rf $(VENV)
+	@if [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
+	else \
+	    echo "python3 -m venv does not work here: install the package python3-venv" >&2; exit 1; \
+	fi
+
+debian:
+	@missing=; \
+	for pair in $(DEBIAN); do \
+	    command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing$$missing"; \
+	    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi

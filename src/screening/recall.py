@@ -321,12 +321,9 @@ class Recalled:
         self._frames: list[tuple[Path, bytes, int, _Frame]] = []
         now = clock()
         for path in sorted(place.glob("*.calls")) if place.is_dir() else [place]:
-            try:
-                with path.open("rb") as file:
-                    self._take_in(path, file, now)
-            except FileNotFoundError:
-                if path == place:
-                    raise
+            # Of a folder, a file may go while the ring goes on; a ring that kept no call has none.
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                self._take_in(path, file, now)
         self.calls = sum(frame.calls for *_, frame in self._frames)
         self.since = min((frame.written for *_, frame in self._frames), default=now)
 

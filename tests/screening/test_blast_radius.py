@@ -53,6 +53,15 @@ def test_what_changes_nothing_or_comes_first_is_not_compared(packs: Packs, tmp_p
     assert Guard(tmp_path, limit_percent=100).against(packs, replace(packs, digest="x")) == ""
 
 
+def test_before_the_first_call_it_lets_pass_and_says_so(
+    packs: Packs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A ring that has kept no call has no folder either."""
+    Keyring.load_or_create(tmp_path / "secrets.json")
+    assert Guard(tmp_path, limit_percent=0).against(packs, replace(packs, digest="x")) == ""
+    assert "it cannot judge them: 0 of 0 sampled verdicts" in caplog.text
+
+
 def test_a_guard_that_cannot_judge_refuses(packs: Packs, tmp_path: Path) -> None:
     """A comparison that fails is no consent; a person can force it."""
     Keyring.load_or_create(tmp_path / "secrets.json")

@@ -96,13 +96,13 @@ def activate(
     """Put the bundle whose digest begins with `revision` in force, with FOLDER each node's own.
 
     Raises REFUSED where its rules do not hold here, RecordError where there is no such bundle,
-    and ActivationRefused where the guard is against it and it is not `forced`.
+    and ActivationRefused where the guard is against it and it is not `forced` with a reason.
     """
     digest = record.rulebook.find(revision).digest if revision != FOLDER else FOLDER
     packs = load_rules(record, digest, folder=folder, trusted=trusted)
     against = guard(packs) if guard else ""
-    if against and not forced:
-        raise ActivationRefused(against)
+    if against and not (forced and reason.strip()):
+        raise ActivationRefused(f"{against}; with force and a reason it comes into force")
     return record.rulebook.activate(digest, actor=actor, reason=reason, forced=bool(against))
 
 

@@ -34,7 +34,9 @@ class ActivateRequest(BaseModel):
         Field(description="Beginning of a bundle's digest; \"folder\": each node's own folder."),
     ]
     reason: Reason = ""
-    force: Annotated[bool, Field(description="Also when the guard is against it.")] = False
+    force: Annotated[
+        bool, Field(description="Also when the guard is against it; give a reason.")
+    ] = False
 
 
 class RollbackRequest(BaseModel):
@@ -147,9 +149,7 @@ def rule_routes(
         return problem(409, "Not possible", str(refusal))
 
     async def guarded(_request: Request, refusal: Exception) -> Response:
-        return problem(
-            409, "Activation refused", f"{refusal}; with force it comes into force all the same"
-        )
+        return problem(409, "Activation refused", str(refusal))
 
     app.add_exception_handler(BundleError, bundle_refused)
     app.add_exception_handler(SigningError, bundle_refused)

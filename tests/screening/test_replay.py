@@ -265,7 +265,19 @@ def test_an_activation_is_guarded_where_it_is_made(
     answer = httpx.post(url, headers=headers, json={"revision": revision}, timeout=60)
     assert answer.status_code == 409
     assert "1050 of 1050" in answer.json()["detail"]
+    assert "force and a reason" in answer.json()["detail"]
+    assert service.cli("rules", "activate", revision, "--force", check=False).returncode == 1
+    wish = {"revision": revision, "force": True, "reason": " "}
+    assert httpx.post(url, headers=headers, json=wish, timeout=60).status_code == 409
     assert "default@block.added" not in service.ready()["rules"].values()  # type: ignore[attr-defined]
+
+    # Forced with a reason, and rolled back, which no guard stands in the way of.
+    forced = service.cli("rules", "activate", revision, "--force", "--reason", "Fraud by night.")
+    assert "in force in 1 of 1 workers" in forced.stdout
+    assert service.ready()["rules"]["default"] == "default@block.added"  # type: ignore[index]
+    assert "forced: Fraud by night." in " ".join(service.cli("rules", "list").stdout.split())
+    service.cli("rules", "rollback")
+    assert service.ready()["rules"]["default"] != "default@block.added"  # type: ignore[index]
 
 
 def test_a_folder_is_guarded_while_it_changes(guarded: tuple[Running, Path]) -> None:
@@ -306,7 +318,7 @@ def test_a_folder_is_guarded_while_it_changes(guarded: tuple[Running, Path]) -> 
     in_force(service)
     assert service.screen(**CANADA)["action"] == "block"
     assert "Agreed with the regulator." in events(service)
-    assert not re.search(r"1632960|7700900", service.log)
+    assert not re.search(r"4165550|4375550", service.log)
 
 
 def test_with_too_few_calls_it_lets_pass_and_says_so(answered: Answered) -> None:

@@ -164,7 +164,7 @@ def show(
                 escape(each.author),
                 "\n".join(filter(None, about)),
             )
-        out.print(table)
+        out.print(table, soft_wrap=False)
     if activations:
         table = _table("activation", "revision", "at", "by", "reason")
         for done in activations:
@@ -176,7 +176,7 @@ def show(
                 escape(done.actor),
                 escape(forced + done.reason),
             )
-        out.print(table)
+        out.print(table, soft_wrap=False)
 
 
 @app.command("activate")
@@ -189,7 +189,10 @@ def activate(
     ] = False,
     reason: Reason = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Also when it would change more verdicts than allowed.")
+        bool,
+        typer.Option(
+            "--force", help="Also when it would change more verdicts than allowed; needs --reason."
+        ),
     ] = False,
 ) -> None:
     """Put a revision in force on every node, within two seconds; exit 1 if a worker refuses it."""
@@ -282,10 +285,11 @@ def _digest(folder: Path) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """A table that is never narrowed: a digest cut short names nothing."""
+    """A table that cuts nothing: a digest and an instant stay on a line, the rest is folded."""
     table = Table(box=SIMPLE)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        whole = column in ("revision", "at", "pushed")
+        table.add_column(column, no_wrap=whole, min_width=SHOWN if whole else None, overflow="fold")
     return table
 
 

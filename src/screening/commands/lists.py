@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from consent.category import Category
 from consent.listing import HOME, Form
@@ -15,6 +14,7 @@ from consent.loading import load_list, prepare_calling, rollback_list
 from consent.plan import BY_COUNTRY
 from consent.record import ListKind
 from screening.commands.actor import actor
+from screening.commands.table import table
 from screening.settings import Settings
 from screening.state import open_files, open_state
 
@@ -94,10 +94,11 @@ def show() -> None:
     out = Console(highlight=False)
     with open_files(Settings()) as state:
         record = state.record()
-        table = Table("list", "kind", "region", "category", "generation", "entries", "age", "by")
+        names = ("list", "kind", "region", "category", "gen.", "entries", "age", "by")
+        lists = table(*names, whole=names[:-1])
         for each in record.catalogue.lists():
             now = each.active
-            table.add_row(
+            lists.add_row(
                 each.name,
                 each.kind,
                 each.region or "any",
@@ -107,8 +108,9 @@ def show() -> None:
                 str(timedelta(seconds=round(each.age_s or 0))) if now else "",
                 now.actor if now else "",
             )
-        out.print(table)
-        entities = Table("entity", "title", "categories", "numbers")
+        out.print(lists)
+        out.print()
+        entities = table("entity", "title", "categories", "numbers")
         for entity in record.entities.all():
             count = str(len(entity.numbers) + len(entity.ranges))
             entities.add_row(entity.name, entity.title, " ".join(entity.categories), count)

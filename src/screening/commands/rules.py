@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from consent.index import IndexUnavailable
 from consent.record import FOLDER, Activation, Record
@@ -23,6 +21,7 @@ from screening import distribution
 from screening.blast_radius import Guard
 from screening.commands import replay
 from screening.commands.actor import actor
+from screening.commands.table import table
 from screening.distribution import BOUND_SECONDS
 from screening.embedded import EmbeddedServer
 from screening.settings import Settings
@@ -56,16 +55,16 @@ def check(
     packs = load_packs(folder or Settings().rules_dir)
     for warning in packs.warnings:
         print(warning)
-    table = Table("pack", "revision", "rules", "cases", "default")
+    loaded = table("pack", "revision", "rules", "cases", "default")
     for name, pack in packs.packs.items():
-        table.add_row(
+        loaded.add_row(
             name,
             pack.ruleset.revision,
             str(len(pack.ruleset.rules)),
             str(len(pack.cases)),
             pack.ruleset.default.word,
         )
-    Console().print(table)
+    Console().print(loaded)
     if covered and not _covered(packs):
         raise typer.Exit(1)
 
@@ -149,7 +148,7 @@ def show(
         out.print(f"the folder {escape(str(folder))} is not used, until `rules activate --folder`")
     if bundles:
         own = _digest(folder)
-        table = _table("revision", "sets", "pushed", "by", "")
+        pushed = table("revision", "sets", "pushed", "by", "", whole=("revision", "pushed"))
         for each in bundles:
             about = (
                 ("in force" if each.digest == active.digest else ""),
@@ -157,26 +156,26 @@ def show(
                 (f"signed with {each.key_id}" if each.signature else ""),
                 escape(each.note),
             )
-            table.add_row(
+            pushed.add_row(
                 each.digest[:SHOWN],
                 "\n".join(each.sets),
                 _instant(each.created_at),
                 escape(each.author),
                 "\n".join(filter(None, about)),
             )
-        out.print(table, soft_wrap=False)
+        out.print(pushed, soft_wrap=False)
     if activations:
-        table = _table("activation", "revision", "at", "by", "reason")
+        history = table("activation", "revision", "at", "by", "reason", whole=("revision", "at"))
         for done in activations:
             forced = "forced: " if done.forced else ""
-            table.add_row(
+            history.add_row(
                 str(done.sequence),
                 done.digest[:SHOWN] or "folder",
                 _instant(done.at),
                 escape(done.actor),
                 escape(forced + done.reason),
             )
-        out.print(table, soft_wrap=False)
+        out.print(history, soft_wrap=False)
 
 
 @app.command("activate")
@@ -282,15 +281,6 @@ def _digest(folder: Path) -> str:
         return digest(folder)
     except RuleSetError:
         return ""
-
-
-def _table(*columns: str) -> Table:
-    """A table that cuts nothing: a digest and an instant stay on a line, the rest is folded."""
-    table = Table(box=SIMPLE)
-    for column in columns:
-        whole = column in ("revision", "at", "pushed")
-        table.add_column(column, no_wrap=whole, min_width=SHOWN if whole else None, overflow="fold")
-    return table
 
 
 def _name(activation: Activation) -> str:

@@ -4,15 +4,16 @@ It walks the rules one by one instead of calling the compiled walk; a property t
 both agree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from consent.facts import Facts
 from rules.call import Call
-from rules.cel import RUNTIME
-from rules.cel.syntax import Literal
+from rules.cel import RUNTIME, Checked
+from rules.cel.syntax import Literal, Logic
+from rules.cel.terms import Junction
 from rules.hours import NotKnown
 from rules.rule import Mode, Rule
 from rules.ruleset import RuleSet
@@ -24,9 +25,10 @@ from rules.walk import NOTHING_PASSED, lambdas, outcome, softened
 def explain(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
     """The verdict of `evaluate` with its trace, one entry for each rule tried.
 
-    An entry says `rule`, `mode`, `outcome` ("true", "false", "unknown" or "error"), `why`, and
-    `facts` by name, where "?" stands for a value that is not known. Milliseconds, not
-    microseconds: for those who ask why.
+    An entry says `rule`, `mode`, `outcome` ("true", "false", "unknown" or "error"), `why`,
+    `stopped_by`, the part of the condition that kept it from matching as the rule has it written
+    ("" where it matched), and `facts`, those of that part by name, where "?" stands for a value
+    that is not known. Milliseconds, not microseconds: for those who ask why.
     """
     unknown = ruleset.undecided_by(facts.unknown)
     softness = NOTHING_PASSED
@@ -38,13 +40,15 @@ def explain(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
         if rule.mode is Mode.OFF:
             continue
         came_to = _outcome(rule, call, facts, unknown)
+        stopped_by, part = _stopped_by(rule, came_to, call, facts, unknown)
         trace.append(
             {
                 "rule": rule.id,
                 "mode": rule.mode.value,
                 "outcome": came_to,
                 "why": rule.why,
-                "facts": _values(rule, call, facts, unknown),
+                "stopped_by": stopped_by,
+                "facts": _values(part, call, facts, unknown),
             }
         )
         if came_to == "error":
@@ -79,16 +83,44 @@ def _outcome(rule: Rule, call: Call, facts: Facts, unknown: frozenset[str]) -> s
         return "error"
 
 
+def _stopped_by(
+    rule: Rule, came_to: str, call: Call, facts: Facts, unknown: frozenset[str]
+) -> tuple[str, Checked]:
+    """The first part of a conjunction that comes to what the rule came to: as written, and typed.
+
+    A rule that matched was stopped by nothing; one that all parts let through, by its share.
+    """
+    whole = rule.condition
+    if came_to == "true":
+        return "", whole
+    for part in _parts(whole):
+        alone = replace(rule, condition=part, percent=100)
+        if _outcome(alone, call, facts, unknown) == came_to:
+            expr = part.expr
+            return rule.when[expr.offset : expr.offset + expr.length], part
+    return f"percent = {rule.percent:g}", whole
+
+
+def _parts(condition: Checked) -> Iterator[Checked]:
+    """The operands of a conjunction, or the condition itself."""
+    expr, term = condition.expr, condition.term
+    if isinstance(expr, Logic) and expr.operator == "&&" and isinstance(term, Junction):
+        for operand, typed in zip(expr.operands, term.operands, strict=True):
+            yield Checked(operand, typed, condition.calls)
+    else:
+        yield condition
+
+
 def _values(
-    rule: Rule, call: Call, facts: Facts, unknown: frozenset[str]
+    condition: Checked, call: Call, facts: Facts, unknown: frozenset[str]
 ) -> dict[str, str | int | float | bool]:
-    """The facts that the rule names, as they are for this call."""
+    """The facts that a condition names, as they are for this call."""
     values: dict[str, str | int | float | bool] = {}
-    for name in sorted(rule.condition.uses & VARIABLES.keys()):
+    for name in sorted(condition.uses & VARIABLES.keys()):
         missing = name in unknown and name != FACTS_KNOWN
         values[name] = "?" if missing else _plain(_access(VARIABLES[name].python), call, facts)
-    for name in sorted(rule.condition.uses & FUNCTIONS.keys()):
-        for arguments in rule.condition.arguments(name):
+    for name in sorted(condition.uses & FUNCTIONS.keys()):
+        for arguments in condition.arguments(name):
             literals = [repr(item.value) for item in arguments if isinstance(item, Literal)]
             own = len(literals) < len(arguments)  # the loader lets only call.category in here
             shown = f"{name}({'call.category' if own else ', '.join(literals)})"

@@ -184,6 +184,16 @@ class ShadowHit(BaseModel):
     action: Literal["allow", "warn", "block"]
 
 
+class Evidence(BaseModel):
+    """What a verdict rests on beside the rules."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lists: dict[str, int] = Field(description="The lists that were asked, with their generation.")
+    named_by: list[str] = Field(description="Calling-side lists that name the calling number.")
+    consent_id: int | None = Field(description="The ledger's sequence of the consent, if any.")
+
+
 class Answer(BaseModel):
     """The verdict on one call."""
 
@@ -205,7 +215,11 @@ class Answer(BaseModel):
     shadow: list[ShadowHit]
     latency_us: int = Field(description="Time from the question read to the answer, µs.")
     trace: list[dict[str, Any]] | None = Field(
-        default=None, description="Present when `explain` was asked for and permitted."
+        default=None,
+        description="Every rule tried; present when `explain` was asked for and permitted.",
+    )
+    evidence: Evidence | None = Field(
+        default=None, description="Present with a trace of rules; a safeguard rests on nothing."
     )
 
 

@@ -6,7 +6,7 @@ have had their say; every question gets an answer.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -51,6 +51,20 @@ class Question:
         self.ignored: list[str] = []
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict rests on beside the rules, for those who ask why.
+
+    `lists` are those that were asked, by name with their generation; `named_by` those of the
+    calling side that name the calling number; `consent_id` is the ledger's sequence of the consent
+    to this caller, whatever has become of it.
+    """
+
+    lists: dict[str, int]
+    named_by: tuple[str, ...]
+    consent_id: int | None
+
+
 @dataclass(slots=True)
 class Decision:
     """What one question came to; `facts` and `facts_seconds` are None where none were asked for."""
@@ -61,6 +75,7 @@ class Decision:
     facts: Facts | None = None
     facts_seconds: float | None = None
     internal_error: bool = False
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,7 @@ class DncList:
     generation: int
     category: str
     region: str
+    name: str
 
 
 class DncPlan:
@@ -99,6 +115,11 @@ class DncPlan:
                 tuple((each.list_id, each.generation) for each in lists),
             )
         return found
+
+    def generations(self, read: Iterable[tuple[int, int]]) -> dict[str, int]:
+        """The generations of (list, generation) pairs by the lists' names."""
+        names = {each.list_id: each.name for each in self._lists}
+        return {names[list_id]: generation for list_id, generation in read}
 
 
 class Screener:
@@ -164,6 +185,7 @@ class Screener:
             facts = await self._facts(decision, ruleset, call, arrived)
         if question.explain:
             verdict = replace(explain(ruleset, call, facts), degraded=verdict.degraded)
+            decision.evidence = self._evidence(ruleset, call, facts)
         decision.verdict = verdict
 
     async def _facts(
@@ -187,6 +209,15 @@ class Screener:
             consent=plan.consent,
             personal=plan.personal,
             profile=plan.profile,
+        )
+
+    def _evidence(self, ruleset: RuleSet, call: Call, facts: Facts) -> Evidence:
+        side, dnc = self.calling_side, self.dnc
+        _, read = dnc.reads(call.called.country, call.category, ruleset.plan)
+        return Evidence(
+            lists=dict(sorted({**side.generations, **dnc.generations(read)}.items())),
+            named_by=side.naming(call.calling.value),
+            consent_id=facts.consent.sequence if facts.consent else None,
         )
 
     def _fall_back(self, decision: Decision, broken: Exception) -> None:

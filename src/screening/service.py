@@ -281,7 +281,7 @@ class Service:
             self.reader.epoch = catalogue.epoch
         self.screener.dnc = DncPlan(
             tuple(
-                DncList(each.list_id, each.generation, each.category, each.region)
+                DncList(each.list_id, each.generation, each.category, each.region, each.name)
                 for each in catalogue.lists
                 if each.kind == "dnc"
             )

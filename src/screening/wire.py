@@ -231,4 +231,6 @@ def write_answer(decision: Decision, *, latency_us: int) -> bytes:
     }
     if verdict.trace:
         document["trace"] = verdict.trace
+    if decision.evidence is not None:
+        document["evidence"] = decision.evidence
     return orjson.dumps(document)

@@ -316,17 +316,32 @@ def test_a_shadow_rule_reports_and_the_walk_goes_on() -> None:
     assert (verdict.action, verdict.rule) == (Action.WARN, "d")
 
 
-def test_the_trace_says_what_each_rule_looked_at() -> None:
-    """Values by name, a function by its call, "?" for what is not known."""
+def test_the_trace_says_what_stopped_each_rule() -> None:
+    """The part of the condition, its values by name, "?" for what is not known."""
     ruleset = a_set(
         a_rule("a", 'called.refuses("loans") && call.commercial', Action.WARN),
-        a_rule("b", 'called.personal == "allow"', Action.ALLOW),
+        a_rule("b", 'called.personal == "allow"', Action.ALLOW, despite_unknown=True),
+        a_rule("c", "!call.commercial && 100 / call.redirect_count > 1", Action.WARN),
+        a_rule("d", "!call.commercial", Action.WARN, percent=0),
+        a_rule("e", '!call.commercial && called.refuses("loans")', Action.ALLOW),
     )
     facts = Facts(listed=mask(["loans"]), unknown=frozenset({"called.personal"}))
     trace = explain(ruleset, Call(), facts).trace
-    assert [entry["outcome"] for entry in trace] == ["false", "unknown"]
-    assert trace[0]["facts"] == {"call.commercial": False, 'called.refuses("loans")': True}
-    assert trace[1]["facts"] == {"called.personal": "?"}
+    assert [entry["outcome"] for entry in trace] == ["false", "unknown", "error", "false", "true"]
+    assert [entry["stopped_by"] for entry in trace] == [
+        "call.commercial",
+        'called.personal == "allow"',
+        "100 / call.redirect_count > 1",
+        "percent = 0",
+        "",
+    ]
+    assert [entry["facts"] for entry in trace] == [
+        {"call.commercial": False},
+        {"called.personal": "?"},
+        {"call.redirect_count": 0},
+        {"call.commercial": False},
+        {"call.commercial": False, 'called.refuses("loans")': True},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,10 @@ def test_check_prints_the_verdict_and_why(service: Running) -> None:
     assert "subscriber_refusal" in out
     assert "607" in out
     assert "called.refuses" in out
+    assert "stopped by  calling.dno" in out
+    assert "sample-us-dnc 1" in out
+    tree = service.cli("rules", "explain", *CALL, *SIGNED).stdout
+    assert tree.split("rules tried")[1] == out.split("rules tried")[1]
 
 
 def test_check_as_json_is_the_contract_s_answer(service: Running) -> None:

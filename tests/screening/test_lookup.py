@@ -22,7 +22,7 @@ def test_an_answer_has_the_contract_s_shape(service: Running) -> None:
     """Every field of an answer is there, typed as described, and no other."""
     answer = ask(service, calling="+12125550123", called=US).json()
     Answer.model_validate(answer, strict=False)
-    assert set(answer) == set(Answer.model_fields) - {"trace"}
+    assert set(answer) == set(Answer.model_fields) - {"trace", "evidence"}
 
 
 def test_every_field_is_accepted(service: Running) -> None:
@@ -162,7 +162,24 @@ def test_explain_needs_a_key_with_the_right(service: Running) -> None:
     assert "trace" not in ask(service, **question).json()
     trace = service.screen(**question)["trace"]
     assert isinstance(trace, list)
-    assert {"rule", "mode", "outcome", "facts"} <= set(trace[0])
+    assert {"rule", "mode", "outcome", "stopped_by", "facts"} <= set(trace[0])
+
+
+def test_an_explanation_names_lists_and_consent(service: Running) -> None:
+    """The lists that were asked with their generation, those that name the caller, and the
+    ledger's event of the consent; of what a safeguard passed there is nothing to name."""
+    consented = {"calling": "+12125550123", "called": "+12125550101", "explain": True}
+    evidence = Answer.model_validate(service.screen(**consented)).evidence
+    assert evidence is not None
+    assert set(evidence.lists) == {"sample-us-dnc", "sample-block", "sample-dno"}
+    assert all(generation >= 1 for generation in evidence.lists.values())
+    assert evidence.consent_id is not None
+    assert evidence.named_by == []
+
+    blocked = service.screen(calling="+441632960077", called="+447700900001", explain=True)
+    assert Answer.model_validate(blocked).evidence.named_by == ["sample-block"]  # type: ignore[union-attr]
+    passed = service.screen(calling="+12125550123", called="112", explain=True)
+    assert "evidence" not in passed
 
 
 def test_assertions_count_only_from_clients_that_may(service: Running) -> None:

@@ -112,6 +112,7 @@ def _show(answer: dict[str, Any], console: Console) -> None:
         facts.add_row("shadow", f"{hit['rule']} would {hit['action']}")
     facts.add_row("decision", answer["decision_id"])
     facts.add_row("took", f"{answer['latency_us']} µs")
+    _add_evidence(answer.get("evidence"), facts)
     console.print(facts)
     trace = answer.get("trace")
     if trace:
@@ -123,6 +124,20 @@ def _show(answer: dict[str, Any], console: Console) -> None:
                 branch.add(f"mode {entry['mode']}")
             if entry["outcome"] == "true" and entry.get("why"):
                 branch.add(Text(entry["why"], style="italic"))
+            reason = branch
+            if entry.get("stopped_by"):
+                reason = branch.add(Text(f"stopped by  {entry['stopped_by']}"))
             for name, value in entry["facts"].items():
-                branch.add(Text(f"{name} = {json.dumps(value, ensure_ascii=False)}"))
+                reason.add(Text(f"{name} = {json.dumps(value, ensure_ascii=False)}"))
         console.print(tree)
+
+
+def _add_evidence(evidence: dict[str, Any] | None, rows: Table) -> None:
+    if evidence is None:
+        return
+    lists = ", ".join(f"{name} {generation}" for name, generation in evidence["lists"].items())
+    rows.add_row("lists", f"{escape(lists)} (name and generation)" if lists else "none asked")
+    if evidence["named_by"]:
+        rows.add_row("named by", escape(", ".join(evidence["named_by"])))
+    if evidence["consent_id"] is not None:
+        rows.add_row("consent", f"event {evidence['consent_id']} of the ledger")

@@ -21,6 +21,7 @@ from screening import distribution
 from screening.blast_radius import Guard
 from screening.commands import replay
 from screening.commands.actor import actor
+from screening.commands.check import check as check_call
 from screening.commands.table import table
 from screening.distribution import BOUND_SECONDS
 from screening.embedded import EmbeddedServer
@@ -31,6 +32,7 @@ from screening.state import State, open_files
 app = typer.Typer(no_args_is_help=True)
 app.command("replay")(replay.replay)
 app.command("force")(replay.force_rules)
+app.command("explain")(check_call)
 
 SHOWN = 12
 """Digits of a digest that name a revision to a person."""

@@ -31,6 +31,9 @@ class Category(StrEnum):
     ENERGY = "energy"
     HOME_IMPROVEMENT = "home_improvement"
     PRIZES = "prizes"
+    WARRANTIES = "warranties"
+    TECH_SUPPORT = "tech_support"
+    HOME_SECURITY = "home_security"
     SERVICE = "service"
     SURVEY = "survey"
     CHARITY = "charity"
@@ -59,6 +62,9 @@ BIT: Final[dict[str, int]] = {
     "energy": 17,
     "home_improvement": 18,
     "prizes": 19,
+    "warranties": 20,
+    "tech_support": 21,
+    "home_security": 22,
     "service": 40,
     "survey": 41,
     "charity": 42,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from consent.category import NOT_COMMERCIAL, Category
+from consent.taxonomy import PUBLISHED
 from rules.schema import DEFAULT_MACROS, FUNCTIONS, VARIABLES
 from rules.verdict import Cause
 
@@ -97,6 +98,14 @@ def _parts() -> Iterator[str]:
         ),
     )
     yield "\n`all` stands for every commercial category.\n"
+    yield "\n### What authorities call them\n\n"
+    yield from _table(
+        ("list", "its name", "category", "source"),
+        (
+            (authority, name, f"`{category}`" if category else "none", source)
+            for authority, name, category, source in PUBLISHED
+        ),
+    )
     yield "\n## Causes\n\n"
     yield f"{', '.join(f'`{cause}`' for cause in Cause)}.\n"
 

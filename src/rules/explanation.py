@@ -1,25 +1,26 @@
 """The trace of a verdict: every rule tried, what it came to, and the facts it looked at.
 
-It walks the rules one by one instead of calling the compiled walk; a property test holds that
-both agree.
+It tries every rule with the test that the walk has, and leaves none out; a property test holds
+that both agree.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from consent.facts import Facts
 from rules.call import Call
 from rules.cel import RUNTIME, Checked
 from rules.cel.syntax import Literal, Logic
 from rules.cel.terms import Junction
-from rules.hours import NotKnown
 from rules.rule import Mode, Rule
 from rules.ruleset import RuleSet
 from rules.schema import FACTS_KNOWN, FUNCTIONS, GLOBALS, VARIABLES
 from rules.verdict import Shadow, Verdict
-from rules.walk import NOTHING_PASSED, lambdas, outcome, softened
+from rules.walk import ERROR, FALSE, NOTHING_PASSED, TRUE, UNKNOWN, outcome, softened, test_of
+
+_OUTCOMES: Final = {FALSE: "false", TRUE: "true", UNKNOWN: "unknown", ERROR: "error"}
 
 
 def explain(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
@@ -72,15 +73,7 @@ def explain(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
 
 
 def _outcome(rule: Rule, call: Call, facts: Facts, unknown: frozenset[str]) -> str:
-    must, may = lambdas(rule, unknown & rule.condition.uses)
-    try:
-        if must(call, facts):
-            return "true"
-        return "unknown" if may(call, facts) else "false"
-    except NotKnown:
-        return "unknown"
-    except Exception:  # noqa: BLE001 - whatever a condition raises is that rule not matching
-        return "error"
+    return _OUTCOMES[test_of(rule, unknown)(call, facts)]
 
 
 def _stopped_by(

@@ -394,7 +394,7 @@ class _Reading:
             if rule.mode is Mode.OFF:
                 continue
             emitted = emit(rule.condition)
-            text = emitted.must_source
+            text = emitted.must
             reason = ""
             if always:
                 reason = f'"{always}" above always matches'

@@ -21,7 +21,7 @@ from rules.rule import NEED_FACTS, Mode, Walk
 from rules.ruleset import ReadPlan, RuleSet, evaluate
 from rules.schema import FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
 from rules.verdict import Action, Verdict
-from rules.walk import compile_walk
+from rules.walk import CompiledRules, compile_walk
 
 NUMBERS: Final = (
     *("calling", "called", "dialled", "presentation", "diverted_from", "original_called"),
@@ -205,7 +205,7 @@ class _Side:
         if found is None:
             ruleset = self.ruleset
             found = self._probes[lacking] = compile_walk(
-                [rule for rule in ruleset.rules if rule.mode is Mode.ENFORCE],
+                CompiledRules([rule for rule in ruleset.rules if rule.mode is Mode.ENFORCE]),
                 default=ruleset.default,
                 label=ruleset.label,
                 unknown=lacking,

@@ -26,9 +26,9 @@ from rules.rule import (
     Walk,
     read_plan,
 )
-from rules.schema import CALLED_NAMES, FACTS_KNOWN, SAME_FACT
+from rules.schema import CALLED_NAMES, FACTS_KNOWN, REFUSES, SAME_FACT
 from rules.verdict import Action, Cause, Verdict
-from rules.walk import compile_walk
+from rules.walk import CompiledRules, compile_walk
 
 __all__ = [
     "NEED_FACTS",
@@ -43,6 +43,11 @@ __all__ = [
 
 MOST_WALKS: Final = 128
 """The table of facts allows fewer; this bounds what foreign names of facts could add."""
+
+
+USUALLY_UNKNOWN: Final = (UNKNOWN.unknown, frozenset({REFUSES}))
+"""What a reader of the index lacks in an outage, and while a list is being switched: the walks
+for these are there before a call needs them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +68,7 @@ class RuleSet:
     """The names of the called side that active rules use."""
     before_facts: Walk = field(init=False)
     with_facts: Walk = field(init=False)
+    _compiled_rules: CompiledRules = field(init=False, repr=False)
     _walks: dict[frozenset[str], Walk] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,10 +78,12 @@ class RuleSet:
         assign = object.__setattr__
         assign(self, "plan", read_plan(self.rules))
         assign(self, "called_uses", uses & CALLED_NAMES)
+        assign(self, "_compiled_rules", CompiledRules(self.rules))
         assign(self, "before_facts", self._compiled(CALLED_NAMES, before_facts=True))
         assign(self, "with_facts", self._compiled(frozenset()))
         assign(self, "_walks", {})
-        self.walk_without(UNKNOWN.unknown)
+        for unknown in USUALLY_UNKNOWN:
+            self.walk_without(unknown)
 
     @property
     def label(self) -> str:
@@ -101,7 +109,7 @@ class RuleSet:
         self, unknown: frozenset[str], *, before_facts: bool = False, degraded: bool = False
     ) -> Walk:
         return compile_walk(
-            self.rules,
+            self._compiled_rules,
             default=self.default,
             label=self.label,
             unknown=unknown,

@@ -1,4 +1,10 @@
-"""The walk down a rule set, compiled to one Python function for each set of unknown facts.
+"""The walk down a rule set, for one set of unknown facts: which rules to try, and what follows.
+
+A rule is compiled to one Python function, its test. A call tries only the rules that its facts
+do not rule out: of each fact that many rules compare with constants (`calling.country == "FR"`,
+`call.commercial`), a table gives for every value the mask of the rules that it leaves, and what
+all masks have in common is tried, in the order of the set. What is not tried would have been
+false: `&&` with one false operand is, whatever fails or is unknown in the others.
 
 The softness, 0 to 3, says what has been passed over on the way down: 3 nothing, else the action
 that the call would have had at most if what could not be decided had been true. A later rule
@@ -9,18 +15,31 @@ most what that match would have given, and nothing after it rises above the soft
 """
 
 import ast
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
-from rules.cel import RUNTIME, Emitted, emit
+from rules.cel import BOOL, RUNTIME, Emitted, emit
+from rules.cel.terms import Code, Constant, Junction, Not, Term
 from rules.hours import NotKnown
 from rules.rule import NEED_FACTS, Mode, Rule, Walk
-from rules.schema import FACTS_KNOWN, GLOBALS
+from rules.schema import FACTS_KNOWN, GLOBALS, VARIABLES
 from rules.verdict import Action, Cause, Shadow, Verdict
 
 NOTHING_PASSED: Final = 3
+
+FALSE, TRUE, UNKNOWN, ERROR = range(4)
+"""What a rule's test comes to."""
+
+Test = Callable[[Any, Any], int]
+
+_MOST_KEYS: Final = 8
+_LEAST_SHARE: Final = 0.04
+"""Of the rules that a fact must be compared in to be looked up for every call."""
+
+_MOST_CHAINS: Final = 4096
 
 
 def softened(rule: Rule, softness: int, default: Action) -> int:
@@ -52,141 +71,266 @@ def share(decision_id: str, rule: str) -> float:
     return int.from_bytes(drawn) * 100 / 2**32
 
 
-def conditions(rule: Rule, unknown: frozenset[str], *, before_facts: bool = False) -> Emitted:
+# The test of one rule
+
+
+class CompiledRules:
+    """The rules of a set that are not off, each compiled once for the unknown facts that it names."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules: Final = tuple(rule for rule in rules if rule.mode is not Mode.OFF)
+        self._made: dict[tuple[int, frozenset[str], bool], Test] = {}
+
+    def tests(self, unknown: frozenset[str], *, before_facts: bool = False) -> list[Test]:
+        """A test for each rule, in their order; those that are new are compiled together."""
+        keys = []
+        for index, rule in enumerate(self.rules):
+            names = unknown & rule.condition.uses
+            keys.append((index, names, before_facts and FACTS_KNOWN in names))
+        wanted = [key for key in keys if key not in self._made]
+        texts = [
+            _test_text(f"test_{n}", self.rules[index], names, before_facts=before)
+            for n, (index, names, before) in enumerate(wanted)
+        ]
+        self._made.update(zip(wanted, _compiled(texts), strict=True))
+        return [self._made[key] for key in keys]
+
+
+def test_of(rule: Rule, unknown: frozenset[str]) -> Test:
+    """The test of one rule by itself, once the index was asked."""
+    return _compiled([_test_text("test_0", rule, unknown & rule.condition.uses)])[0]
+
+
+def _test_text(
+    name: str, rule: Rule, unknown: frozenset[str], *, before_facts: bool = False
+) -> str:
+    emitted = _conditions(rule, unknown, before_facts=before_facts)
+    must = _within_share(rule, emitted.must)
+    value = f"{TRUE} if {must} else {FALSE}"
+    if unknown:
+        may = _within_share(rule, emitted.may)
+        value = f"{TRUE} if {must} else {UNKNOWN} if {may} else {FALSE}"
+    if not rule.condition.can_fail:
+        return f"def {name}(c, f): return {value}\n"
+    return (
+        f"def {name}(c, f):\n"
+        f" try: return {value}\n"
+        f" except NotKnown: return {UNKNOWN}\n"
+        f" except Exception: return {ERROR}\n"
+    )
+
+
+def _conditions(rule: Rule, unknown: frozenset[str], *, before_facts: bool) -> Emitted:
     """What must, and what may, be true for the rule to match when `unknown` is not known.
 
     After the index was asked, whether everything is known is itself known; but what would be if
     it were decides whether the rule was passed over.
     """
     emitted = emit(rule.condition, unknown=unknown)
-    if before_facts or FACTS_KNOWN not in unknown & rule.condition.uses:
+    if before_facts or FACTS_KNOWN not in unknown:
         return emitted
     told = emit(rule.condition, unknown=unknown - {FACTS_KNOWN})
-    return Emitted(told.must_source, emitted.may_source)
+    return Emitted(told.must, emitted.may)
+
+
+def _within_share(rule: Rule, condition: str) -> str:
+    if rule.percent >= 100:
+        return condition
+    drawn = f"share(c.decision_id, {rule.id!r}) < {rule.percent!r}"
+    # Drawing costs more than most conditions; but one that fails must not fail outside its share.
+    first, second = (drawn, condition) if rule.condition.can_fail else (condition, drawn)
+    return f"({first} and {second})"
+
+
+def _compiled(texts: Sequence[str]) -> list[Test]:
+    names: dict[str, Any] = {**RUNTIME, **GLOBALS, "NotKnown": NotKnown, "share": share}
+    # The text is our own compiler's: names and literals of a rule enter it only through repr.
+    exec(compile("".join(texts), "<rules>", "exec"), names)  # noqa: S102
+    return [cast("Test", names[f"test_{n}"]) for n in range(len(texts))]
+
+
+# Which rules to try
+
+
+@dataclass(slots=True)
+class _Key:
+    """A fact that rules compare with constants: of each value the mask of the rules it leaves."""
+
+    access: str
+    of_rules: dict[int, list[tuple[bool, frozenset[Any]]]] = field(default_factory=dict)
+    """By rule, its comparisons: whether the value must be one of these, or must not."""
+
+    def masks(self, count: int) -> tuple[dict[Any, int], int]:
+        """The mask for each value that is compared with, and the one for every other value."""
+        values = {value for found in self.of_rules.values() for _, some in found for value in some}
+        free = (1 << count) - 1 & ~sum(1 << index for index in self.of_rules)
+
+        def mask(value: object) -> int:
+            return free | sum(
+                1 << index
+                for index, found in self.of_rules.items()
+                if all((value in some) is wanted for wanted, some in found)
+            )
+
+        return {value: mask(value) for value in values}, mask(object())
+
+
+def _keys(rules: Sequence[Rule], unknown: frozenset[str]) -> list[_Key]:
+    """The facts worth looking up, those that most rules compare first."""
+    keys: dict[str, _Key] = {}
+    for index, rule in enumerate(rules):
+        for name, access, wanted, values in _comparisons(rule.condition.term):
+            if name not in unknown:
+                key = keys.setdefault(name, _Key(access))
+                key.of_rules.setdefault(index, []).append((wanted, values))
+    least = max(2.0, len(rules) * _LEAST_SHARE)
+    worth = [key for key in keys.values() if len(key.of_rules) >= least]
+    return sorted(worth, key=lambda key: -len(key.of_rules))[:_MOST_KEYS]
+
+
+def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
+    """What a condition needs to be true of single facts, as far as it says so: the fact, its
+    Python text, and the values that it must be one of (or, with False, none of)."""
+    if isinstance(term, Junction) and term.operator == "&&":
+        for operand in term.operands:
+            yield from _comparisons(operand)
+        return
+    wanted = True
+    while isinstance(term, Not):
+        term, wanted = term.operand, not wanted
+    if not isinstance(term, Code) or term.can_fail or len(term.uses) != 1:
+        return
+    (name,) = term.uses
+    if name not in VARIABLES:
+        return
+    access = VARIABLES[name].python
+    values = _compared_with(term, access)
+    if values is not None:
+        if VARIABLES[name].type == BOOL:
+            access = f"bool({access})"
+        yield name, access, wanted is values[0], values[1]
+
+
+def _compared_with(term: Code, access: str) -> tuple[bool, frozenset[Any]] | None:
+    """The values that a fact's comparison is true for, or with False those it is false for."""
+    if term.template == access and not term.operands:
+        return True, frozenset({True})
+    fact, *others = term.operands or (None,)
+    if not isinstance(fact, Code) or fact.template != access or fact.operands:
+        return None
+    if term.template in (_EQUAL, _UNEQUAL):
+        (constant,) = others
+        if isinstance(constant, Constant) and type(constant.value) in (str, int, bool):
+            return term.template == _EQUAL, frozenset({constant.value})
+    elif not others and term.template.startswith(_AMONG):
+        members = term.template.removeprefix(_AMONG).removesuffix("}})").format()
+        with contextlib.suppress(ValueError):  # of other types than Python's own
+            return True, frozenset(ast.literal_eval(f"[{members}]"))
+    return None
+
+
+_EQUAL: Final = "({0} == {1})"
+_UNEQUAL: Final = "({0} != {1})"
+_AMONG: Final = "({0} in {{"
+
+# The walk
+
+_WALK: Final = """
+def walk(c, f):
+    mask = {mask}
+    chain = chains.get(mask)
+    if chain is None:
+        chain = chain_of(mask)
+    softness = {nothing_passed}
+    hits = errors = ()
+    for test, step in chain:
+        came = test(c, f)
+        if came:
+            shadow, verdicts, error, after, stops = step
+            if came == {true}:
+                if shadow is None:
+                    verdict = verdicts[softness]
+                    return noted(verdict, hits, errors) if hits or errors else verdict
+                hits += shadow
+                continue
+            if came == {error}:
+                errors += error
+            if stops:
+                return NEED_FACTS
+            if shadow is None:
+                softness = after[softness]
+    verdict = last[softness]
+    return noted(verdict, hits, errors) if hits or errors else verdict
+"""
 
 
 def compile_walk(
-    rules: Sequence[Rule],
+    compiled: CompiledRules,
     *,
     default: Action,
     label: str,
     unknown: frozenset[str],
     before_facts: bool = False,
     degraded: bool = False,
+    dispatch: bool = True,
 ) -> Walk:
     """The function from call and facts to the verdict, for one set of unknown facts.
 
     `before_facts` stops with NEED_FACTS at the first rule that cannot be decided, where else it
-    is passed over. `degraded` marks the verdicts, because facts were missing.
+    is passed over. `degraded` marks the verdicts, because facts were missing. Without `dispatch`
+    every rule is tried, with the same verdict.
     """
+    rules = compiled.rules
+    levels = range(NOTHING_PASSED + 1)
+
+    def verdicts(rule: Rule | None) -> tuple[Verdict, ...]:
+        return tuple(
+            outcome(rule, softness=softness, default=default, label=label, degraded=degraded)
+            for softness in levels
+        )
+
+    steps = tuple(
+        (
+            test,
+            (
+                (Shadow(rule.id, rule.action),) if rule.mode is Mode.SHADOW else None,
+                verdicts(rule),
+                (rule.id,),
+                tuple(softened(rule, softness, default) for softness in levels),
+                before_facts and not unknown.isdisjoint(rule.condition.uses),
+            ),
+        )
+        for rule, test in zip(
+            rules, compiled.tests(unknown, before_facts=before_facts), strict=True
+        )
+    )
+    chains: dict[int, tuple[Any, ...]] = {}
+
+    def chain_of(mask: int) -> tuple[Any, ...]:
+        if len(chains) >= _MOST_CHAINS:
+            chains.clear()
+        found = chains[mask] = tuple(step for n, step in enumerate(steps) if mask >> n & 1)
+        return found
+
     names: dict[str, Any] = {
         **RUNTIME,
         **GLOBALS,
         "NEED_FACTS": NEED_FACTS,
-        "NotKnown": NotKnown,
-        "share": share,
+        "chain_of": chain_of,
+        "chains": chains,
+        "last": verdicts(None),
         "noted": _noted,
     }
-    body = _Body(unknown=unknown, before_facts=before_facts)
-    active = [rule for rule in rules if rule.mode is not Mode.OFF]
-    for index, rule in enumerate([*active, None]):
-        names[f"outcomes_{index}"] = outcomes = tuple(
-            outcome(rule, softness=softness, default=default, label=label, degraded=degraded)
-            for softness in range(NOTHING_PASSED + 1)
-        )
-        names[f"verdict_{index}"] = outcomes[NOTHING_PASSED]
-        if rule is None:
-            body.decide(index, into=body.statements)
-            break
-        names[f"shadow_{index}"] = (Shadow(rule.id, rule.action),)
-        names[f"error_{index}"] = (rule.id,)
-        names[f"softened_{index}"] = tuple(
-            softened(rule, softness, default) for softness in range(NOTHING_PASSED + 1)
-        )
-        body.add(index, rule)
-    module = ast.parse("def walk(c, f): pass")
-    function = cast("ast.FunctionDef", module.body[0])
-    function.body = body.statements
-    code = compile(ast.fix_missing_locations(module), f"<rule set {label}>", "exec")
-    exec(code, names)  # noqa: S102 - the code is our own compiler's
+    looked_up = []
+    for n, key in enumerate(_keys(rules, unknown) if dispatch else ()):
+        names[f"key_{n}"], names[f"other_{n}"] = key.masks(len(rules))
+        looked_up.append(f"key_{n}.get({key.access}, other_{n})")
+    mask = " & ".join(looked_up) or str((1 << len(rules)) - 1)
+    text = _WALK.format(mask=mask, nothing_passed=NOTHING_PASSED, true=TRUE, error=ERROR)
+    exec(compile(text, f"<rule set {label}>", "exec"), names)  # noqa: S102
     return cast("Walk", names["walk"])
-
-
-def lambdas(rule: Rule, unknown: frozenset[str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The two conditions of a rule as functions of call and facts."""
-    emitted = conditions(rule, unknown)
-    functions = []
-    for condition in (emitted.must, emitted.may):
-        expression = ast.parse("lambda c, f: 0", mode="eval")
-        cast("ast.Lambda", expression.body).body = _within_share(rule, condition)
-        code = compile(ast.fix_missing_locations(expression), f"<rule {rule.id}>", "eval")
-        functions.append(eval(code, {**RUNTIME, **GLOBALS, "share": share}))  # noqa: S307
-    return functions[0], functions[1]
 
 
 def _noted(verdict: Verdict, hits: tuple[Shadow, ...], errors: tuple[str, ...]) -> Verdict:
     """The verdict with the shadow rules that matched and the rules that failed."""
-    return replace(verdict, shadow=hits, errors=errors) if hits or errors else verdict
-
-
-def _within_share(rule: Rule, condition: ast.expr) -> ast.expr:
-    if rule.percent >= 100:
-        return condition
-    drawn = ast.parse(f"share(c.decision_id, {rule.id!r}) < {rule.percent!r}", mode="eval").body
-    # Drawing costs more than most conditions; but one that fails must not fail outside its share.
-    parts = [drawn, condition] if rule.condition.can_fail else [condition, drawn]
-    return ast.BoolOp(ast.And(), parts)
-
-
-class _Body:
-    """The statements of a walk, and which of its variables are in use so far."""
-
-    def __init__(self, *, unknown: frozenset[str], before_facts: bool) -> None:
-        self.unknown = unknown
-        self.before_facts = before_facts
-        self.softness = self.notes = False
-        self.statements: list[ast.stmt] = ast.parse(
-            f"softness = {NOTHING_PASSED}\nhits = errors = ()"
-        ).body
-
-    def decide(self, index: int, *, into: list[ast.stmt]) -> None:
-        """The return of the rule's verdict."""
-        verdict = f"outcomes_{index}[softness]" if self.softness else f"verdict_{index}"
-        if self.notes:
-            verdict = f"noted({verdict}, hits, errors)"
-        into += ast.parse(f"return {verdict}", mode="exec").body
-
-    def add(self, index: int, rule: Rule) -> None:
-        """One rule: decide, go on, or pass over."""
-        undecidable = bool(rule.condition.uses & self.unknown)
-        fails = rule.condition.can_fail
-        shadow = rule.mode is Mode.SHADOW
-        emitted = conditions(rule, self.unknown, before_facts=self.before_facts)
-        passed_over = ast.parse("pass" if shadow else f"softness = softened_{index}[softness]").body
-        stopped = passed_over
-        if undecidable and self.before_facts:
-            stopped = ast.parse("return NEED_FACTS").body
-        self.notes = self.notes or shadow
-        test = ast.If(_within_share(rule, emitted.must), [], [])
-        if shadow:
-            test.body = ast.parse(f"hits += shadow_{index}").body
-        else:
-            self.decide(index, into=test.body)
-        if undecidable:
-            test.orelse = [ast.If(_within_share(rule, emitted.may), stopped, [])]
-        if fails:
-            attempt = cast(
-                "ast.Try",
-                ast.parse(
-                    f"try: pass\nexcept NotKnown: pass\nexcept Exception:\n errors += error_{index}"
-                ).body[0],
-            )
-            attempt.body = [test]
-            attempt.handlers[0].body = stopped
-            attempt.handlers[1].body += stopped
-            self.statements.append(attempt)
-            self.notes = True
-        else:
-            self.statements.append(test)
-        if not shadow and (fails or (undecidable and not self.before_facts)):
-            self.softness = True
+    return replace(verdict, shadow=hits, errors=errors)

@@ -6,7 +6,6 @@ whatever the unknown facts are, `may` when they can be such that it is true. Hen
 Operators that absorb errors become Python's own wherever at most one operand can fail.
 """
 
-import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,18 +32,8 @@ _BRACKETS: Final = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|([(\[{])|(
 class Emitted:
     """A condition as Python text, twice: see the module."""
 
-    must_source: str
-    may_source: str
-
-    @property
-    def must(self) -> ast.expr:
-        """True when the condition is true whatever the unknown facts are."""
-        return ast.parse(self.must_source, mode="eval").body
-
-    @property
-    def may(self) -> ast.expr:
-        """True when the condition can be true."""
-        return ast.parse(self.may_source, mode="eval").body
+    must: str
+    may: str
 
 
 def emit(checked: Checked, *, unknown: frozenset[str] = frozenset()) -> Emitted:
@@ -85,7 +74,7 @@ def compile_condition(
 ) -> tuple[Condition, Condition]:
     """`must` and `may` of a condition, ready to call. Raises CelError."""
     emitted = emit(check(parse(source), declarations), unknown=unknown)
-    return compile_text(emitted.must_source), compile_text(emitted.may_source)
+    return compile_text(emitted.must), compile_text(emitted.may)
 
 
 def evaluate(

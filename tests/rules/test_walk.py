@@ -1,0 +1,100 @@
+"""Which rules a call tries, against trying them all."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.rules.test_ruleset import a_rule, calls, conditions, known_facts, unknowns
+
+from consent.facts import UNKNOWN, Facts
+from rules.call import Call
+from rules.rule import Mode, Rule
+from rules.schema import CALLED_NAMES
+from rules.verdict import Action
+from rules.walk import CompiledRules, compile_walk
+
+COMPARISONS = (
+    "call.commercial",
+    "!call.commercial",
+    "!!call.commercial",
+    'call.category == "loans"',
+    'call.category != "loans"',
+    '!(call.category == "")',
+    'call.category in ["loans", "service", "{x}"]',
+    '!(call.category in ["service"])',
+    'call.route == "international"',
+    "calling.dno",
+    "call.redirect_count == 1",
+    "call.redirect_count in [0, 2]",
+    "entity.registered",
+    'called.personal == "allow"',
+    'consent.state in ["granted", "none"]',
+)
+
+
+@st.composite
+def many_rules(draw: st.DrawFn) -> list[Rule]:
+    """Rules of which most compare facts with constants, one beside the other."""
+    rules = []
+    for index in range(draw(st.integers(2, 14))):
+        parts = draw(st.lists(st.sampled_from(COMPARISONS), min_size=1, max_size=3))
+        if draw(st.booleans()):
+            parts.insert(draw(st.integers(0, len(parts))), draw(conditions))
+        rules.append(
+            a_rule(
+                f"r{index}",
+                " && ".join(parts),
+                draw(st.sampled_from(Action)),
+                mode=draw(st.sampled_from((Mode.ENFORCE, Mode.ENFORCE, Mode.SHADOW, Mode.OFF))),
+                percent=draw(st.sampled_from((100, 100, 50))),
+                despite_unknown=draw(st.booleans()),
+            )
+        )
+    return rules
+
+
+@given(many_rules(), st.sampled_from(Action), calls(), known_facts, unknowns)
+@settings(max_examples=150, deadline=None)
+def test_what_is_not_tried_would_have_changed_nothing(
+    rules: list[Rule], default: Action, call: Call, facts: Facts, unknown: frozenset[str]
+) -> None:
+    """Verdict, shadow hits and errors are those of trying every rule, whatever is not known."""
+    compiled = CompiledRules(rules)
+    for lacking, before_facts, given_ in (
+        (frozenset[str](), False, facts),
+        (unknown, False, replace(facts, unknown=unknown)),
+        (CALLED_NAMES, True, UNKNOWN),
+    ):
+        some, every = (
+            compile_walk(
+                compiled,
+                default=default,
+                label="t@1",
+                unknown=lacking,
+                before_facts=before_facts,
+                degraded=bool(lacking),
+                dispatch=dispatch,
+            )
+            for dispatch in (True, False)
+        )
+        assert some(call, given_) == every(call, given_)
+
+
+@pytest.mark.parametrize(("category", "tried"), [("loans", 2), ("insurance", 1), ("", 1)])
+def test_rules_of_another_category_are_not_tried(category: str, tried: int) -> None:
+    """Of a thousand rules, each for one category, only those of the call's are."""
+    categories = [f"c{n}" for n in range(998)]
+    rules = [
+        a_rule(f"r{n}", f'call.category == "{name}" && 1 / call.redirect_count == 0', Action.BLOCK)
+        for n, name in enumerate([*categories, "loans"])
+    ]
+    rules.append(a_rule("last", "1 / call.redirect_count == 0", Action.BLOCK))
+    call = Call()
+    call.category = category
+    walk = compile_walk(
+        CompiledRules(rules), default=Action.ALLOW, label="t@1", unknown=frozenset()
+    )
+    # Each rule that is tried fails, and says so.
+    verdict = walk(call, Facts())
+    assert len(verdict.errors) == tried  # type: ignore[union-attr]

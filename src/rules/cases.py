@@ -258,7 +258,7 @@ def case_from(value: object, reader: Reader, path: Path, *, rules: frozenset[str
     if "cause" in expect:
         reader.choice(expect["cause"], (*at, "cause"), tuple(Cause), "cause")
     rule = expect.get("rule", "")
-    if rule and not rule.startswith(f"{SAFEGUARD}."):
+    if rule and rule not in rules and not rule.startswith(f"{SAFEGUARD}."):
         reader.choice(rule, (*at, "rule"), (*sorted(rules), "default"), "rule of this set")
     shadow = expect.get("shadow")
     if shadow is not None:

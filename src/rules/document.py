@@ -83,7 +83,14 @@ class Document:
                 offset = sum(len(line) + 1 for line in lines) + int(match[3]) - 1
             message = f"not TOML: {match[1] if match else error}"
             raise RuleSetError([self._problem(offset, 1, message, "")]) from None
-        self._spans: dict[Path, Span] = dict(_Scan(text).spans())
+        self._spans: dict[Path, Span] | None = None
+
+    @property
+    def spans(self) -> dict[Path, Span]:
+        """Where everything stands; found when the first problem is to be told."""
+        if self._spans is None:
+            self._spans = dict(_Scan(self.text).spans())
+        return self._spans
 
     def problem(
         self,
@@ -99,11 +106,11 @@ class Document:
         `inside` is offset and length in the string's own characters. Where the path does not
         exist, the nearest table that would hold it is meant.
         """
-        while path and path not in self._spans:
+        while path and path not in self.spans:
             path, key, inside = path[:-1], False, None
         if not path:
             return Problem(self.name, 0, 0, message, hint)
-        span = self._spans[path]
+        span = self.spans[path]
         start, end = span.key if key else span.value
         if inside is not None:
             places = list(_characters(self.text, start, end))

@@ -113,9 +113,10 @@ class _Reading:
         for reader, path, value in self._each("rule"):
             self._rule(value, reader, path, declared)
         cases = []
+        ids = frozenset(self.ids)
         places: dict[str, tuple[Reader, Path]] = {}
         for reader, path, value in self._each("case"):
-            case = case_from(value, reader, path, rules=frozenset(self.ids))
+            case = case_from(value, reader, path, rules=ids)
             if case.name in places:
                 reader.wrong((*path, "name"), f'a second case named "{case.name}"')
             places[case.name] = (reader, path)

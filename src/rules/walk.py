@@ -15,10 +15,10 @@ most what that match would have given, and nothing after it rises above the soft
 """
 
 import ast
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from rules.cel import BOOL, RUNTIME, Emitted, emit
@@ -39,7 +39,8 @@ _MOST_KEYS: Final = 8
 _LEAST_SHARE: Final = 0.04
 """Of the rules that a fact must be compared in to be looked up for every call."""
 
-_MOST_CHAINS: Final = 4096
+_MOST_LINKS: Final = 200_000
+"""Rules in all chains that are kept: a few megabytes a walk."""
 
 
 def softened(rule: Rule, softness: int, default: Action) -> int:
@@ -75,10 +76,11 @@ def share(decision_id: str, rule: str) -> float:
 
 
 class CompiledRules:
-    """The rules of a set that are not off, each compiled once for the unknown facts that it names."""
+    """The rules of a set that are not off, each compiled once for the unknown facts it names."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules: Final = tuple(rule for rule in rules if rule.mode is not Mode.OFF)
+        self.keys: Final = _keys(self.rules)
         self._made: dict[tuple[int, frozenset[str], bool], Test] = {}
 
     def tests(self, unknown: frozenset[str], *, before_facts: bool = False) -> list[Test]:
@@ -152,45 +154,62 @@ def _compiled(texts: Sequence[str]) -> list[Test]:
 # Which rules to try
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Key:
-    """A fact that rules compare with constants: of each value the mask of the rules it leaves."""
+    """A fact that rules compare with constants: of each value the mask of the rules it leaves.
 
+    `other` is that of every value which no rule names; `rules` is how many compare it.
+    """
+
+    name: str
     access: str
-    of_rules: dict[int, list[tuple[bool, frozenset[Any]]]] = field(default_factory=dict)
-    """By rule, its comparisons: whether the value must be one of these, or must not."""
-
-    def masks(self, count: int) -> tuple[dict[Any, int], int]:
-        """The mask for each value that is compared with, and the one for every other value."""
-        values = {value for found in self.of_rules.values() for _, some in found for value in some}
-        free = (1 << count) - 1 & ~sum(1 << index for index in self.of_rules)
-
-        def mask(value: object) -> int:
-            return free | sum(
-                1 << index
-                for index, found in self.of_rules.items()
-                if all((value in some) is wanted for wanted, some in found)
-            )
-
-        return {value: mask(value) for value in values}, mask(object())
+    rules: int
+    masks: dict[Any, int]
+    other: int
 
 
-def _keys(rules: Sequence[Rule], unknown: frozenset[str]) -> list[_Key]:
-    """The facts worth looking up, those that most rules compare first."""
-    keys: dict[str, _Key] = {}
+_Comparison = tuple[bool, frozenset[Any]]
+"""Whether the value must be one of these, or with False none of them."""
+
+
+def _keys(rules: Sequence[Rule]) -> list[_Key]:
+    """The facts that enough rules compare to be looked up, those that most compare first."""
+    found: dict[tuple[str, str], dict[int, list[_Comparison]]] = {}
     for index, rule in enumerate(rules):
         for name, access, wanted, values in _comparisons(rule.condition.term):
-            if name not in unknown:
-                key = keys.setdefault(name, _Key(access))
-                key.of_rules.setdefault(index, []).append((wanted, values))
+            of_rules = found.setdefault((name, access), {})
+            of_rules.setdefault(index, []).append((wanted, values))
     least = max(2.0, len(rules) * _LEAST_SHARE)
-    worth = [key for key in keys.values() if len(key.of_rules) >= least]
-    return sorted(worth, key=lambda key: -len(key.of_rules))[:_MOST_KEYS]
+    keys = [
+        _key(name, access, of_rules, len(rules))
+        for (name, access), of_rules in found.items()
+        if len(of_rules) >= least
+    ]
+    return sorted(keys, key=lambda key: -key.rules)
+
+
+def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: int) -> _Key:
+    changes: dict[Any, list[tuple[int, bool]]] = {}
+    other = (1 << count) - 1
+    for index, comparisons in of_rules.items():
+        if any(wanted for wanted, _ in comparisons):
+            other ^= 1 << index
+        for value in frozenset().union(*(values for _, values in comparisons)):
+            holds = all((value in values) is wanted for wanted, values in comparisons)
+            changes.setdefault(value, []).append((index, holds))
+    masks = {}
+    for value, changed in changes.items():
+        bits = sum(1 << index for index, _ in changed)
+        masks[value] = other & ~bits | sum(1 << index for index, holds in changed if holds)
+    return _Key(name, access, len(of_rules), masks, other)
 
 
 def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
     """What a condition needs to be true of single facts, as far as it says so: the fact, its
-    Python text, and the values that it must be one of (or, with False, none of)."""
+    Python text, and the values that it must be one of (or, with False, none of).
+
+    How a text begins is a fact of its own for each length of what it is compared with.
+    """
     if isinstance(term, Junction) and term.operator == "&&":
         for operand in term.operands:
             yield from _comparisons(operand)
@@ -204,6 +223,12 @@ def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
     if name not in VARIABLES:
         return
     access = VARIABLES[name].python
+    if term.template == _BEGINS and _is(term.operands[0], access):
+        beginning = term.operands[1]
+        if isinstance(beginning, Constant) and isinstance(beginning.value, str):
+            length = len(beginning.value)
+            yield name, f"{access}[:{length}]", wanted, frozenset({beginning.value})
+        return
     values = _compared_with(term, access)
     if values is not None:
         if VARIABLES[name].type == BOOL:
@@ -215,20 +240,34 @@ def _compared_with(term: Code, access: str) -> tuple[bool, frozenset[Any]] | Non
     """The values that a fact's comparison is true for, or with False those it is false for."""
     if term.template == access and not term.operands:
         return True, frozenset({True})
-    fact, *others = term.operands or (None,)
-    if not isinstance(fact, Code) or fact.template != access or fact.operands:
+    if not term.operands or not _is(term.operands[0], access):
         return None
+    others = term.operands[1:]
     if term.template in (_EQUAL, _UNEQUAL):
         (constant,) = others
         if isinstance(constant, Constant) and type(constant.value) in (str, int, bool):
             return term.template == _EQUAL, frozenset({constant.value})
     elif not others and term.template.startswith(_AMONG):
-        members = term.template.removeprefix(_AMONG).removesuffix("}})").format()
-        with contextlib.suppress(ValueError):  # of other types than Python's own
-            return True, frozenset(ast.literal_eval(f"[{members}]"))
+        members = _members(term.template)
+        return None if members is None else (True, members)
     return None
 
 
+@lru_cache(maxsize=1024)
+def _members(template: str) -> frozenset[Any] | None:
+    """The constants of an `in [...]`; None where some are of no type of Python's own."""
+    members = template.removeprefix(_AMONG).removesuffix("}})").format()
+    try:
+        return frozenset(ast.literal_eval(f"[{members}]"))
+    except ValueError:
+        return None
+
+
+def _is(term: Term, access: str) -> bool:
+    return isinstance(term, Code) and term.template == access and not term.operands
+
+
+_BEGINS: Final = "{0}.startswith({1})"
 _EQUAL: Final = "({0} == {1})"
 _UNEQUAL: Final = "({0} != {1})"
 _AMONG: Final = "({0} in {{"
@@ -246,21 +285,19 @@ def walk(c, f):
     for test, step in chain:
         came = test(c, f)
         if came:
-            shadow, verdicts, error, after, stops = step
+            rule, shadow, stops = step
             if came == {true}:
                 if shadow is None:
-                    verdict = verdicts[softness]
-                    return noted(verdict, hits, errors) if hits or errors else verdict
+                    return verdict_of(rule, softness, hits, errors)
                 hits += shadow
                 continue
             if came == {error}:
-                errors += error
+                errors += (rule.id,)
             if stops:
                 return NEED_FACTS
             if shadow is None:
-                softness = after[softness]
-    verdict = last[softness]
-    return noted(verdict, hits, errors) if hits or errors else verdict
+                softness = softened(rule, softness, default)
+    return verdict_of(None, softness, hits, errors)
 """
 
 
@@ -281,22 +318,25 @@ def compile_walk(
     every rule is tried, with the same verdict.
     """
     rules = compiled.rules
-    levels = range(NOTHING_PASSED + 1)
+    made: dict[tuple[str | None, int], Verdict] = {}
 
-    def verdicts(rule: Rule | None) -> tuple[Verdict, ...]:
-        return tuple(
-            outcome(rule, softness=softness, default=default, label=label, degraded=degraded)
-            for softness in levels
-        )
+    def verdict_of(
+        rule: Rule | None, softness: int, hits: tuple[Shadow, ...], errors: tuple[str, ...]
+    ) -> Verdict:
+        key = (rule.id if rule else None, softness)
+        verdict = made.get(key)
+        if verdict is None:
+            verdict = made[key] = outcome(
+                rule, softness=softness, default=default, label=label, degraded=degraded
+            )
+        return replace(verdict, shadow=hits, errors=errors) if hits or errors else verdict
 
     steps = tuple(
         (
             test,
             (
+                rule,
                 (Shadow(rule.id, rule.action),) if rule.mode is Mode.SHADOW else None,
-                verdicts(rule),
-                (rule.id,),
-                tuple(softened(rule, softness, default) for softness in levels),
                 before_facts and not unknown.isdisjoint(rule.condition.uses),
             ),
         )
@@ -305,11 +345,20 @@ def compile_walk(
         )
     )
     chains: dict[int, tuple[Any, ...]] = {}
+    links = 0
 
     def chain_of(mask: int) -> tuple[Any, ...]:
-        if len(chains) >= _MOST_CHAINS:
+        nonlocal links
+        chain, rest = [], mask
+        while rest:
+            lowest = rest & -rest
+            chain.append(steps[lowest.bit_length() - 1])
+            rest ^= lowest
+        links += len(chain) + 1
+        if links > _MOST_LINKS:
             chains.clear()
-        found = chains[mask] = tuple(step for n, step in enumerate(steps) if mask >> n & 1)
+            links = len(chain) + 1
+        found = chains[mask] = tuple(chain)
         return found
 
     names: dict[str, Any] = {
@@ -318,19 +367,16 @@ def compile_walk(
         "NEED_FACTS": NEED_FACTS,
         "chain_of": chain_of,
         "chains": chains,
-        "last": verdicts(None),
-        "noted": _noted,
+        "default": default,
+        "softened": softened,
+        "verdict_of": verdict_of,
     }
     looked_up = []
-    for n, key in enumerate(_keys(rules, unknown) if dispatch else ()):
-        names[f"key_{n}"], names[f"other_{n}"] = key.masks(len(rules))
+    keys = [key for key in compiled.keys if dispatch and key.name not in unknown][:_MOST_KEYS]
+    for n, key in enumerate(keys):
+        names[f"key_{n}"], names[f"other_{n}"] = key.masks, key.other
         looked_up.append(f"key_{n}.get({key.access}, other_{n})")
     mask = " & ".join(looked_up) or str((1 << len(rules)) - 1)
     text = _WALK.format(mask=mask, nothing_passed=NOTHING_PASSED, true=TRUE, error=ERROR)
     exec(compile(text, f"<rule set {label}>", "exec"), names)  # noqa: S102
     return cast("Walk", names["walk"])
-
-
-def _noted(verdict: Verdict, hits: tuple[Shadow, ...], errors: tuple[str, ...]) -> Verdict:
-    """The verdict with the shadow rules that matched and the rules that failed."""
-    return replace(verdict, shadow=hits, errors=errors)

@@ -62,7 +62,7 @@ def test_the_scan_finds_each_value_where_tomllib_reads_it(newline: str) -> None:
     text = EVERYTHING.replace("\n", newline)
     document = Document("all.toml", text)
     for path, value in leaves(document.data).items():
-        span = document._spans[path]
+        span = document.spans[path]
         assert tomllib.loads(f"x = {text[slice(*span.value)]}") == {"x": value}
     assert len(leaves(document.data)) == 21
 
@@ -81,8 +81,8 @@ def test_the_scan_follows_any_inline_value(value: Any) -> None:
     """Strings full of syntax, deep arrays and tables do not lead it astray."""
     document = Document("any.toml", f"x = {written(value)}\ny = 1")
     assert document.data["x"] == value
-    assert set(leaves(document.data)) <= set(document._spans)
-    place = document._spans["y",].key[0]
+    assert set(leaves(document.data)) <= set(document.spans)
+    place = document.spans["y",].key[0]
     assert document.text[place:] == "y = 1"
 
 

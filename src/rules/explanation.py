@@ -83,7 +83,7 @@ def _stopped_by(
 
     A rule that matched was stopped by nothing; one that all parts let through, by its share.
     """
-    whole = rule.condition
+    whole = rule.syntax
     if came_to == "true":
         return "", whole
     for part in _parts(whole):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from rules import bundle
 from rules.call import Call
@@ -103,6 +103,36 @@ def load_files(files: Mapping[str, bytes]) -> Packs:
         raise RuleSetError(problems)
     content = _bundle(files)
     return Packs(MappingProxyType(packs), rows, content, bundle.digest(content))
+
+
+def load_bundle(content: bytes) -> Packs:
+    """The same from a bundle. Raises RuleSetError, and BundleError where it is none."""
+    try:
+        return load_files(bundle.unpack(content))
+    except RecursionError:
+        raise bundle.BundleError("the rules of the bundle are nested too deeply") from None
+
+
+class Loader(Protocol):
+    """Where packs are loaded: in this process, or apart."""
+
+    def folder(self, folder: Path) -> Packs:
+        """As `load_packs`."""
+
+    def bundle(self, content: bytes) -> Packs:
+        """As `load_bundle`."""
+
+
+class _Here:
+    def folder(self, folder: Path) -> Packs:
+        return load_packs(folder)
+
+    def bundle(self, content: bytes) -> Packs:
+        return load_bundle(content)
+
+
+HERE: Final[Loader] = _Here()
+"""In this process, which does nothing else meanwhile."""
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

@@ -5,8 +5,8 @@ set once and not once for each mistake.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rules.cases import ACTIONS, Case, case_from, run
@@ -77,11 +77,15 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A rule set with its cases, all of which it passes, and what its author should know."""
+    """A rule set with its cases, all of which it passes, and what its author should know.
+
+    `macros` are the names that it defines. A worker has no cases: they have been run.
+    """
 
     ruleset: RuleSet
     cases: tuple[Case, ...]
     warnings: tuple[Problem, ...] = ()
+    macros: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_pack(documents: Sequence[Document]) -> Pack:
@@ -136,7 +140,7 @@ class _Reading:
             reader.wrong((*path, "name"), f'case "{name}" fails: {message}')
         self._raise()
         self._unreachable()
-        return Pack(ruleset, tuple(cases), tuple(self.warnings))
+        return Pack(ruleset, tuple(cases), tuple(self.warnings), self.macros)
 
     def _raise(self) -> None:
         problems = [problem for reader in self.readers for problem in reader.problems]
@@ -394,7 +398,7 @@ class _Reading:
         for rule, reader, at in self.rules:
             if rule.mode is Mode.OFF:
                 continue
-            emitted = emit(rule.condition)
+            emitted = emit(rule.syntax)
             text = emitted.must
             reason = ""
             if always:

@@ -34,6 +34,29 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+class LateCondition:
+    """A condition of which only what is asked of every call is here; its syntax is read when
+    somebody asks for it, by `read` from its text."""
+
+    __slots__ = ("_checked", "_read", "_when", "can_fail", "uses")
+
+    def __init__(
+        self, read: Callable[[str], Checked], when: str, uses: frozenset[str], can_fail: bool
+    ) -> None:
+        self.uses: Final = uses
+        self.can_fail: Final = can_fail
+        self._read = read
+        self._when = when
+        self._checked: Checked | None = None
+
+    @property
+    def checked(self) -> Checked:
+        """The whole of it."""
+        if self._checked is None:
+            self._checked = self._read(self._when)
+        return self._checked
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. `percent` is the share of calls, by stable hash, that it applies to.
@@ -43,7 +66,7 @@ class Rule:
 
     id: str
     when: str
-    condition: Checked
+    condition: Checked | LateCondition
     action: Action
     cause: Cause
     why: str
@@ -53,6 +76,12 @@ class Rule:
     despite_unknown: bool = False
     label: dict[str, str] | None = None
     needs: tuple[str, ...] = ()
+
+    @property
+    def syntax(self) -> Checked:
+        """Its condition with all that it says."""
+        condition = self.condition
+        return condition if isinstance(condition, Checked) else condition.checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +139,7 @@ def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
         if rule.mode is Mode.OFF:
             continue
         uses |= rule.condition.uses
-        for (category,) in rule.condition.arguments(REFUSES):
+        for (category,) in rule.syntax.arguments(REFUSES):
             if isinstance(category, Literal):
                 literals.add(str(category.value))
             else:

@@ -24,7 +24,6 @@ from rules.rule import (
     Rule,
     SipAnswer,
     Walk,
-    read_plan,
 )
 from rules.schema import CALLED_NAMES, FACTS_KNOWN, REFUSES, SAME_FACT
 from rules.verdict import Action, Cause, Verdict
@@ -45,6 +44,8 @@ MOST_WALKS: Final = 128
 """The table of facts allows fewer; this bounds what foreign names of facts could add."""
 
 
+NOT_COMPILED: Final = CompiledRules(())
+
 USUALLY_UNKNOWN: Final = (UNKNOWN.unknown, frozenset({REFUSES}))
 """What a reader of the index lacks in an outage, and while a list is being switched: the walks
 for these are there before a call needs them."""
@@ -63,22 +64,21 @@ class RuleSet:
     rules: tuple[Rule, ...]
     redress: str = ""
     sip: Mapping[Cause, SipAnswer] = field(default_factory=dict)
+    compiled: CompiledRules = field(default=NOT_COMPILED, repr=False)
+    """Made here unless it is given."""
     plan: ReadPlan = field(init=False)
     called_uses: frozenset[str] = field(init=False)
     """The names of the called side that active rules use."""
     before_facts: Walk = field(init=False)
     with_facts: Walk = field(init=False)
-    _compiled_rules: CompiledRules = field(init=False, repr=False)
     _walks: dict[frozenset[str], Walk] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        uses = frozenset[str]().union(
-            *(rule.condition.uses for rule in self.rules if rule.mode is not Mode.OFF)
-        )
         assign = object.__setattr__
-        assign(self, "plan", read_plan(self.rules))
-        assign(self, "called_uses", uses & CALLED_NAMES)
-        assign(self, "_compiled_rules", CompiledRules(self.rules))
+        if self.compiled is NOT_COMPILED:
+            assign(self, "compiled", CompiledRules(self.rules))
+        assign(self, "plan", self.compiled.plan)
+        assign(self, "called_uses", self.compiled.called_uses)
         assign(self, "before_facts", self._compiled(CALLED_NAMES, before_facts=True))
         assign(self, "with_facts", self._compiled(frozenset()))
         assign(self, "_walks", {})
@@ -109,7 +109,7 @@ class RuleSet:
         self, unknown: frozenset[str], *, before_facts: bool = False, degraded: bool = False
     ) -> Walk:
         return compile_walk(
-            self._compiled_rules,
+            self.compiled,
             default=self.default,
             label=self.label,
             unknown=unknown,

@@ -19,13 +19,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, cast
+from types import CodeType, FunctionType
+from typing import Any, Final, Self, cast
 
 from rules.cel import BOOL, RUNTIME, Emitted, emit
 from rules.cel.terms import Code, Constant, Junction, Not, Term
 from rules.hours import NotKnown
-from rules.rule import NEED_FACTS, Mode, Rule, Walk
-from rules.schema import FACTS_KNOWN, GLOBALS, VARIABLES
+from rules.rule import NEED_FACTS, Mode, ReadPlan, Rule, Walk, read_plan
+from rules.schema import CALLED_NAMES, FACTS_KNOWN, GLOBALS, VARIABLES
 from rules.verdict import Action, Cause, Shadow, Verdict
 
 NOTHING_PASSED: Final = 3
@@ -35,10 +36,16 @@ FALSE, TRUE, UNKNOWN, ERROR = range(4)
 
 Test = Callable[[Any, Any], int]
 
+
+def nothing() -> None:
+    """Between two rules where nobody waits."""
+
+
 _MOST_KEYS: Final = 8
 _LEAST_SHARE: Final = 0.04
 """Of the rules that a fact must be compared in to be looked up for every call."""
 
+_RULES_AT_ONCE: Final = 256
 _MOST_LINKS: Final = 200_000
 """Rules in all chains that are kept: a few megabytes a walk."""
 
@@ -76,26 +83,64 @@ def share(decision_id: str, rule: str) -> float:
 
 
 class CompiledRules:
-    """The rules of a set that are not off, each compiled once for the unknown facts it names."""
+    """The rules of a set that are not off, each compiled once for the unknown facts it names.
+
+    `made` are the tests by the rule's place, the unknown facts that it names, and whether these
+    are unknown because the index was not asked yet. `keys`, `plan` and `called_uses` are as
+    `RuleSet` has them.
+    """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self.rules: Final = tuple(rule for rule in rules if rule.mode is not Mode.OFF)
-        self.keys: Final = _keys(self.rules)
-        self._made: dict[tuple[int, frozenset[str], bool], Test] = {}
+        self.rules = tuple(rule for rule in rules if rule.mode is not Mode.OFF)
+        self.keys: Sequence[Key] = _keys(self.rules)
+        self.plan = read_plan(self.rules)
+        uses = frozenset[str]().union(*(rule.condition.uses for rule in self.rules))
+        self.called_uses = uses & CALLED_NAMES
+        self.made: dict[tuple[int, frozenset[str], bool], Test] = {}
+        self.between: Callable[[], object] = nothing
+        """Called after every few rules of a loop, for who must not be busy for long."""
+
+    @classmethod
+    def ready(
+        cls,
+        rules: Sequence[Rule],
+        *,
+        keys: Sequence["Key"],
+        plan: ReadPlan,
+        called_uses: frozenset[str],
+        made: dict[tuple[int, frozenset[str], bool], Test],
+        between: Callable[[], object],
+    ) -> Self:
+        """The same, where somebody else has done the work."""
+        self = object.__new__(cls)
+        self.rules = tuple(rule for rule in rules if rule.mode is not Mode.OFF)
+        self.keys, self.plan, self.called_uses, self.made = keys, plan, called_uses, made
+        self.between = between
+        return self
+
+    def each(self) -> Iterator[tuple[int, Rule]]:
+        """The rules with their places."""
+        for index, rule in enumerate(self.rules, 1):
+            yield index - 1, rule
+            if index % _RULES_AT_ONCE == 0:
+                self.between()
 
     def tests(self, unknown: frozenset[str], *, before_facts: bool = False) -> list[Test]:
         """A test for each rule, in their order; those that are new are compiled together."""
         keys = []
-        for index, rule in enumerate(self.rules):
+        for index, rule in self.each():
             names = unknown & rule.condition.uses
             keys.append((index, names, before_facts and FACTS_KNOWN in names))
-        wanted = [key for key in keys if key not in self._made]
+        made = self.made
+        if len(made) >= len(keys) and all(map(made.__contains__, keys)):
+            return [made[key] for key in keys]
+        wanted = [key for key in keys if key not in made]
         texts = [
             _test_text(f"test_{n}", self.rules[index], names, before_facts=before)
             for n, (index, names, before) in enumerate(wanted)
         ]
-        self._made.update(zip(wanted, _compiled(texts), strict=True))
-        return [self._made[key] for key in keys]
+        self.made.update(zip(wanted, _compiled(texts), strict=True))
+        return [self.made[key] for key in keys]
 
 
 def test_of(rule: Rule, unknown: frozenset[str]) -> Test:
@@ -128,10 +173,10 @@ def _conditions(rule: Rule, unknown: frozenset[str], *, before_facts: bool) -> E
     After the index was asked, whether everything is known is itself known; but what would be if
     it were decides whether the rule was passed over.
     """
-    emitted = emit(rule.condition, unknown=unknown)
+    emitted = emit(rule.syntax, unknown=unknown)
     if before_facts or FACTS_KNOWN not in unknown:
         return emitted
-    told = emit(rule.condition, unknown=unknown - {FACTS_KNOWN})
+    told = emit(rule.syntax, unknown=unknown - {FACTS_KNOWN})
     return Emitted(told.must, emitted.may)
 
 
@@ -145,17 +190,25 @@ def _within_share(rule: Rule, condition: str) -> str:
 
 
 def _compiled(texts: Sequence[str]) -> list[Test]:
-    names: dict[str, Any] = {**RUNTIME, **GLOBALS, "NotKnown": NotKnown, "share": share}
+    names = dict(_GLOBALS)
     # The text is our own compiler's: names and literals of a rule enter it only through repr.
     exec(compile("".join(texts), "<rules>", "exec"), names)  # noqa: S102
-    return [cast("Test", names[f"test_{n}"]) for n in range(len(texts))]
+    return [test_from_code(names[f"test_{n}"].__code__) for n in range(len(texts))]
 
+
+def test_from_code(code: CodeType) -> Test:
+    """The test whose code it is. Apart from it nothing refers to it, so that a set that is
+    replaced goes at once, without a search for cycles."""
+    return cast("Test", FunctionType(code, _GLOBALS))
+
+
+_GLOBALS: Final[dict[str, Any]] = {**RUNTIME, **GLOBALS, "NotKnown": NotKnown, "share": share}
 
 # Which rules to try
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class Key:
     """A fact that rules compare with constants: of each value the mask of the rules it leaves.
 
     `other` is that of every value which no rule names; `rules` is how many compare it.
@@ -172,11 +225,11 @@ _Comparison = tuple[bool, frozenset[Any]]
 """Whether the value must be one of these, or with False none of them."""
 
 
-def _keys(rules: Sequence[Rule]) -> list[_Key]:
+def _keys(rules: Sequence[Rule]) -> list[Key]:
     """The facts that enough rules compare to be looked up, those that most compare first."""
     found: dict[tuple[str, str], dict[int, list[_Comparison]]] = {}
     for index, rule in enumerate(rules):
-        for name, access, wanted, values in _comparisons(rule.condition.term):
+        for name, access, wanted, values in _comparisons(rule.syntax.term):
             of_rules = found.setdefault((name, access), {})
             of_rules.setdefault(index, []).append((wanted, values))
     least = max(2.0, len(rules) * _LEAST_SHARE)
@@ -188,7 +241,7 @@ def _keys(rules: Sequence[Rule]) -> list[_Key]:
     return sorted(keys, key=lambda key: -key.rules)
 
 
-def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: int) -> _Key:
+def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: int) -> Key:
     changes: dict[Any, list[tuple[int, bool]]] = {}
     other = (1 << count) - 1
     for index, comparisons in of_rules.items():
@@ -201,7 +254,7 @@ def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: 
     for value, changed in changes.items():
         bits = sum(1 << index for index, _ in changed)
         masks[value] = other & ~bits | sum(1 << index for index, holds in changed if holds)
-    return _Key(name, access, len(of_rules), masks, other)
+    return Key(name, access, len(of_rules), masks, other)
 
 
 def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
@@ -331,19 +384,18 @@ def compile_walk(
             )
         return replace(verdict, shadow=hits, errors=errors) if hits or errors else verdict
 
-    steps = tuple(
+    tests = compiled.tests(unknown, before_facts=before_facts)
+    steps = [
         (
-            test,
+            tests[index],
             (
                 rule,
                 (Shadow(rule.id, rule.action),) if rule.mode is Mode.SHADOW else None,
                 before_facts and not unknown.isdisjoint(rule.condition.uses),
             ),
         )
-        for rule, test in zip(
-            rules, compiled.tests(unknown, before_facts=before_facts), strict=True
-        )
-    )
+        for index, rule in compiled.each()
+    ]
     chains: dict[int, tuple[Any, ...]] = {}
     links = 0
 
@@ -362,8 +414,7 @@ def compile_walk(
         return found
 
     names: dict[str, Any] = {
-        **RUNTIME,
-        **GLOBALS,
+        **_GLOBALS,
         "NEED_FACTS": NEED_FACTS,
         "chain_of": chain_of,
         "chains": chains,
@@ -379,4 +430,4 @@ def compile_walk(
     mask = " & ".join(looked_up) or str((1 << len(rules)) - 1)
     text = _WALK.format(mask=mask, nothing_passed=NOTHING_PASSED, true=TRUE, error=ERROR)
     exec(compile(text, f"<rule set {label}>", "exec"), names)  # noqa: S102
-    return cast("Walk", names["walk"])
+    return cast("Walk", names.pop("walk"))

@@ -19,8 +19,7 @@ from typing import Final
 
 from consent.keyring import Keyring
 from consent.private import replace_private
-from rules import bundle
-from rules.loading import Packs, load_files
+from rules.loading import Packs, load_bundle
 from rules.replay import Comparison, compare
 from screening.recall import FOLDER, Recalled
 
@@ -219,9 +218,7 @@ def main() -> None:
     words = parser.parse_args()
     os.nice(_NICENESS)
     question = json.load(sys.stdin)
-    current, new = (
-        load_files(bundle.unpack(question[side].encode())) for side in ("current", "new")
-    )
+    current, new = (load_bundle(question[side].encode()) for side in ("current", "new"))
     recalled = Recalled(words.recall, Keyring.load_or_create(words.secrets))
     found = judge(current, new, recalled=recalled, limit_percent=words.limit_percent)
     json.dump(asdict(found), sys.stdout)

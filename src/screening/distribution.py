@@ -16,7 +16,8 @@ from consent.record import FOLDER, Activation, Bundle, Record, RecordError
 from rules import bundle
 from rules.bundle import BundleError
 from rules.document import RuleSetError
-from rules.loading import Packs, load_files, load_packs
+from rules.handover import NotReady
+from rules.loading import HERE, Loader, Packs, load_files
 from screening.signing import SigningError, SigningKey, TrustedKeys
 
 CHANNEL: Final = "screening:rules"
@@ -25,7 +26,7 @@ CHANNEL: Final = "screening:rules"
 BOUND_SECONDS: Final = 2.0
 """Within it every worker runs what was activated, by reading the record alone."""
 
-REFUSED: Final = (BundleError, SigningError, RuleSetError)
+REFUSED: Final = (BundleError, SigningError, RuleSetError, NotReady)
 """How a bundle is refused."""
 
 Guard = Callable[[Packs], str]
@@ -36,25 +37,11 @@ class ActivationRefused(Exception):
     """The guard is against it; the message is its reason. To be forced, or not."""
 
 
-def open_bundle(
-    content: bytes,
-    *,
-    digest: str,
-    signature: bytes,
-    trusted: TrustedKeys,
-    load: Callable[[Mapping[str, bytes]], Packs] = load_files,
-) -> Packs:
-    """The rules of a bundle, from bytes that may be anything. Raises one of REFUSED.
-
-    `load` makes the packs of its files, once everything else holds.
-    """
+def check_bundle(content: bytes, *, digest: str, signature: bytes, trusted: TrustedKeys) -> None:
+    """Whether bytes, which may be anything, are the bundle. Raises BundleError, SigningError."""
     if bundle.digest(content) != digest:
         raise BundleError(f"bundle {digest[:12]} was altered: its content has another SHA-256")
     trusted.check(digest, signature=signature)
-    try:
-        return load(bundle.unpack(content))
-    except RecursionError:
-        raise BundleError(f"bundle {digest[:12]} is nested too deeply") from None
 
 
 def push(
@@ -92,6 +79,7 @@ def activate(
     actor: str,
     reason: str = "",
     forced: bool = False,
+    loader: Loader = HERE,
 ) -> Activation:
     """Put the bundle whose digest begins with `revision` in force, with FOLDER each node's own.
 
@@ -99,7 +87,7 @@ def activate(
     and ActivationRefused where the guard is against it and it is not `forced` with a reason.
     """
     digest = record.rulebook.find(revision).digest if revision != FOLDER else FOLDER
-    packs = load_rules(record, digest, folder=folder, trusted=trusted)
+    packs = load_rules(record, digest, folder=folder, trusted=trusted, loader=loader)
     against = guard(packs) if guard else ""
     if against and not (forced and reason.strip()):
         raise ActivationRefused(f"{against}; with force and a reason it comes into force")
@@ -107,7 +95,13 @@ def activate(
 
 
 def rollback(
-    record: Record, *, folder: Path, trusted: TrustedKeys, actor: str, reason: str = ""
+    record: Record,
+    *,
+    folder: Path,
+    trusted: TrustedKeys,
+    actor: str,
+    reason: str = "",
+    loader: Loader = HERE,
 ) -> tuple[Activation, Activation]:
     """Put what was in force before in force again: what was left, and what is now.
 
@@ -116,7 +110,7 @@ def rollback(
     """
     left = record.rulebook.active()
     earlier = record.rulebook.before(left)
-    load_rules(record, earlier.digest, folder=folder, trusted=trusted)
+    load_rules(record, earlier.digest, folder=folder, trusted=trusted, loader=loader)
     return left, record.rulebook.rollback(left, actor=actor, reason=reason)
 
 
@@ -127,13 +121,16 @@ def active_rules(record: Record, *, folder: Path, trusted: TrustedKeys) -> Packs
     return None
 
 
-def load_rules(record: Record, digest: str, *, folder: Path, trusted: TrustedKeys) -> Packs:
+def load_rules(
+    record: Record, digest: str, *, folder: Path, trusted: TrustedKeys, loader: Loader = HERE
+) -> Packs:
     """The rules of a bundle in the record, or with FOLDER of this node's own. Raises REFUSED."""
     if digest == FOLDER:
-        return load_packs(folder)
+        return loader.folder(folder)
     kept = record.rulebook.find(digest)
     content = record.rulebook.content(digest)
-    return open_bundle(content, digest=digest, signature=kept.signature, trusted=trusted)
+    check_bundle(content, digest=digest, signature=kept.signature, trusted=trusted)
+    return loader.bundle(content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Invariants:
 - rules are swapped in by one assignment and only when whole: loaded, their cases passed, and of a
   bundle the digest and the signature checked, by this worker itself;
+- while calls are decided rules are loaded in a process apart (`screening.apart`);
 - what cannot be run leaves the last good rules in force, and `failure` says why;
 - a record that has forgotten what is in force (emptied, or an old one restored) is not followed
   back: only a person's next activation decides;
@@ -23,9 +24,10 @@ from typing import Final
 
 from consent.private import replace_private
 from consent.record import BEFORE_THE_FIRST, FOLDER, Activation, RecordError, RecordUnavailable
-from rules.loading import Packs, load_files, load_packs
+from rules.loading import HERE, Loader, Packs, load_packs
+from screening.apart import Apart
 from screening.blast_radius import FORCE_FILE
-from screening.distribution import REFUSED, ActivationRefused, Report, open_bundle
+from screening.distribution import REFUSED, ActivationRefused, Report, check_bundle
 from screening.metrics import Metrics
 from screening.signing import TrustedKeys
 from screening.state import State
@@ -66,6 +68,7 @@ class RulesInForce:
         self._noted = noted
         self._guard = guard
         self._packs: Packs | None = None
+        self._apart = Apart()
         self._folder = state.settings.rules_dir
         self._copy = state.folder / COPY
         self._alone = asyncio.Lock()
@@ -77,6 +80,15 @@ class RulesInForce:
         self._again_at = 0.0
         self._loaded: dict[str, Packs] = {}
         """Of the bundle in force and the one before, so that a rollback need not load."""
+
+    @property
+    def loader(self) -> Loader:
+        """Apart as soon as calls are decided here, whose time loading would take."""
+        return HERE if self._packs is None else self._apart
+
+    def stop(self) -> None:
+        """End loading; nothing more comes into force."""
+        self._apart.stop()
 
     async def start(self) -> None:
         """Run what this disk has, then what is active."""
@@ -130,7 +142,7 @@ class RulesInForce:
                 f"{running.sequence}, which is in force here: activate what shall be"
             )
         if wanted.digest == FOLDER:
-            return load_packs(self._folder)
+            return self.loader.folder(self._folder)
         rulebook = self._state.record().rulebook
         signature = rulebook.find(wanted.digest).signature
         content = rulebook.content(wanted.digest)
@@ -157,14 +169,8 @@ class RulesInForce:
 
     def _open(self, digest: str, content: bytes, signature: bytes) -> Packs:
         trusted = TrustedKeys.load(self._state.settings.rule_keys)
-        loaded = self._loaded.get(digest)
-        return open_bundle(
-            content,
-            digest=digest,
-            signature=signature,
-            trusted=trusted,
-            load=load_files if loaded is None else lambda _files: loaded,
-        )
+        check_bundle(content, digest=digest, signature=signature, trusted=trusted)
+        return self._loaded.get(digest) or self.loader.bundle(content)
 
     def _run(self, activation: Activation, packs: Packs) -> None:
         self._take(packs)

@@ -13,6 +13,7 @@ from consent.index import IndexUnavailable
 from consent.record import FOLDER, Activation, Bundle, RecordError
 from rules.bundle import BundleError
 from rules.document import RuleSetError
+from rules.handover import NotReady
 from screening import distribution
 from screening.access import Principal
 from screening.distribution import BOUND_SECONDS, ActivationRefused
@@ -154,6 +155,7 @@ def rule_routes(
     app.add_exception_handler(BundleError, bundle_refused)
     app.add_exception_handler(SigningError, bundle_refused)
     app.add_exception_handler(RecordError, not_possible)
+    app.add_exception_handler(NotReady, not_possible)
     app.add_exception_handler(ActivationRefused, guarded)
 
 
@@ -172,6 +174,7 @@ def _activate(service: Service, wish: ActivateRequest, actor: str) -> Activation
         guard=lambda packs: service.guard.against(service.screener.packs, packs),
         reason=wish.reason,
         forced=wish.force,
+        loader=service.rules.loader,
     )
 
 
@@ -182,6 +185,7 @@ def _rollback(service: Service, reason: str, actor: str) -> tuple[Activation, Ac
         trusted=TrustedKeys.load(service.settings.rule_keys),
         actor=actor,
         reason=reason,
+        loader=service.rules.loader,
     )
 
 

@@ -1,6 +1,7 @@
 """`screening serve`: one worker under uvicorn, from the first line printed to the last."""
 
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket
@@ -13,6 +14,9 @@ from screening.service import Service
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than switches and proxies keep an idle connection, so that they close it, not we."""
+
+SWITCH_SECONDS = 0.0005
+"""Python's own 5 ms is what a call would wait for a thread that computes."""
 
 
 class Worker(uvicorn.Server):
@@ -59,6 +63,8 @@ def run(app: FastAPI, service: Service, *, ready: Callable[[str, int], None]) ->
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         backlog=4096,
     )
+    # A call that comes in while a thread takes in rules or lists waits no longer than this.
+    sys.setswitchinterval(SWITCH_SECONDS)
     port_file = settings.state_dir / "http.port"
 
     def listening(host: str, port: int) -> None:

@@ -127,6 +127,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.guard.stop()
+        self.rules.stop()
         await self._keeper.stop()
         await asyncio.to_thread(self.recall.close)
         await self.reader.close()

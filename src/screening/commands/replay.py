@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from rules import bundle
-from rules.loading import Packs, load_files, load_packs
+from rules.loading import Packs, load_bundle, load_packs
 from rules.replay import Comparison, Example, Sample, Tally, compare
 from rules.verdict import Action, Verdict
 from screening.blast_radius import Judgement, force
@@ -102,7 +101,7 @@ def _rules(state: State, word: str) -> Packs:
     if path.is_dir():
         return load_packs(path)
     if path.is_file():
-        return load_files(bundle.unpack(path.read_bytes()))
+        return load_bundle(path.read_bytes())
     trusted = TrustedKeys.load(settings.rule_keys)
     revision = state.record().rulebook.find(word).digest
     return load_rules(state.record(), revision, folder=settings.rules_dir, trusted=trusted)
@@ -112,7 +111,7 @@ def _in_force(state: State) -> Packs:
     """What the worker here runs: where the guard refused the folder, not what lies in it."""
     kept = state.folder / KEPT
     if kept.is_file():
-        return load_files(bundle.unpack(kept.read_bytes()))
+        return load_bundle(kept.read_bytes())
     trusted = TrustedKeys.load(state.settings.rule_keys)
     digest = state.record().rulebook.active().digest
     return load_rules(state.record(), digest, folder=state.settings.rules_dir, trusted=trusted)

@@ -1,0 +1,121 @@
+"""Packs loaded in a process of their own: seconds of work that a worker has not to spare.
+
+`python -m screening.apart` is that process. It loads a folder or a bundle, tries every case, and
+hands over what is ready (`rules.handover`); what is not good is told as loading it in the worker
+would tell it. The last good packs stay in force however it ends.
+"""
+
+import argparse
+import gc
+import marshal
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from rules.bundle import BundleError
+from rules.document import RuleSetError
+from rules.handover import Frame, NotReady, frames, refusal, take_in
+from rules.loading import Packs, load_bundle, load_packs
+
+MOST_SECONDS: Final = 120.0
+_LENGTH: Final = struct.Struct(">I")
+_NICENESS: Final = 5
+_REST_SECONDS: Final = 0.0002
+
+
+class Apart:
+    """Loads packs in a process of its own. Blocks, for a thread; `stop` may come from another."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def folder(self, folder: Path) -> Packs:
+        """As `load_packs`. Raises RuleSetError, and NotReady."""
+        return self._made_ready(str(folder), b"")
+
+    def bundle(self, content: bytes) -> Packs:
+        """As `load_bundle`. Raises RuleSetError, BundleError and NotReady."""
+        return self._made_ready("-", content)
+
+    def stop(self) -> None:
+        """End what runs, and let nothing more begin."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _made_ready(self, folder: str, content: bytes) -> Packs:
+        if self._stopped:
+            raise NotReady("the service stops")
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                (sys.executable, "-m", "screening.apart", folder),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise NotReady(str(error)) from None
+        with self._process as process:
+            try:
+                given, said = process.communicate(content, timeout=MOST_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise NotReady(
+                    f"making the rules ready took more than {MOST_SECONDS:g} s"
+                ) from None
+            finally:
+                process.kill()
+                self._process = None
+        if process.returncode:
+            lines = said.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+            raise NotReady(f"making the rules ready ended with {process.returncode}: {lines[-1]}")
+        return take_in(_cut(given), between=_rest)
+
+
+def _cut(given: bytes) -> Iterator[Frame]:
+    view, at = memoryview(given), 0
+    while at < len(view):
+        (length,) = _LENGTH.unpack_from(view, at)
+        at += _LENGTH.size
+        yield marshal.loads(view[at : at + length])  # noqa: S302 - of a process of our own
+        at += length
+
+
+def _rest() -> None:
+    """Leaves the interpreter to the thread that answers calls."""
+    time.sleep(_REST_SECONDS)
+
+
+def main() -> None:
+    """Makes a folder ready, or with "-" the bundle that comes in; frames go out."""
+    parser = argparse.ArgumentParser(prog="python -m screening.apart")
+    parser.add_argument("folder", help='folder of the packs; "-": a bundle comes in')
+    folder = parser.parse_args().folder
+    os.nice(_NICENESS)
+    gc.disable()  # everything made here is kept to the end
+    out = sys.stdout.buffer
+    for frame in _ready(folder, sys.stdin.buffer):
+        content = marshal.dumps(frame)
+        out.write(_LENGTH.pack(len(content)))
+        out.write(content)
+    out.flush()
+    os._exit(0)  # giving a million objects back one by one would take its time
+
+
+def _ready(folder: str, source: BinaryIO) -> Iterator[Frame]:
+    try:
+        packs = load_bundle(source.read()) if folder == "-" else load_packs(Path(folder))
+    except (RuleSetError, BundleError) as refused:
+        yield refusal(refused)
+    else:
+        yield from frames(packs)
+
+
+if __name__ == "__main__":
+    main()

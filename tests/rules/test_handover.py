@@ -1,0 +1,55 @@
+"""Packs made ready in a process of their own, against packs loaded here."""
+
+import marshal
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from benchmarks.rule_sets import write_packs
+from hypothesis import given, settings
+from tests.rules.test_ruleset import calls, known_facts, rule_sets, unknowns
+from tests.running import ROOT
+
+from consent.facts import UNKNOWN, Facts
+from rules.call import Call
+from rules.handover import NotReady, frames, take_in
+from rules.loading import Packs, load_packs
+from rules.pack import Pack
+from rules.ruleset import RuleSet, evaluate
+
+SHIPPED = ROOT / "deploy" / "rules"
+
+
+def handed_over(packs: Packs) -> Packs:
+    """The packs through the bytes that go from one process to the other."""
+    return take_in([marshal.loads(marshal.dumps(frame)) for frame in frames(packs)])  # noqa: S302
+
+
+@given(rule_sets(despite=True), calls(), known_facts, unknowns)
+@settings(max_examples=60, deadline=None)
+def test_any_set_decides_as_before(
+    ruleset: RuleSet, call: Call, facts: Facts, unknown: frozenset[str]
+) -> None:
+    """Whatever is unknown, combinations that were not made ready included."""
+    packs = Packs(MappingProxyType({"t": Pack(ruleset, ())}), (), b"", "")
+    other = handed_over(packs).packs["t"].ruleset
+    assert evaluate(other, call) == evaluate(ruleset, call)
+    for given_ in (facts, Facts(unknown=unknown), UNKNOWN):
+        assert evaluate(other, call, given_) == evaluate(ruleset, call, given_)
+
+
+def test_a_large_set_comes_in_small_pieces(tmp_path: Path) -> None:
+    """No frame grows with the set, and the worker rests after each, and within the last."""
+    packs = load_packs(write_packs(tmp_path / "packs", 1500, seed=1))
+    sizes = [len(marshal.dumps(frame)) for frame in frames(packs)]
+    assert max(sizes) < 400_000
+    rests: list[None] = []
+    take_in(frames(packs), between=lambda: rests.append(None))
+    assert len(rests) > len(sizes) + 1500 // 256
+
+
+def test_frames_that_end_early_are_no_packs() -> None:
+    """Half of a set is none."""
+    whole = list(frames(load_packs(SHIPPED)))
+    with pytest.raises(NotReady, match="stopped before its end"):
+        take_in(whole[:-1])

@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 DEBIAN := redis-server:redis-server curl:curl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check rules load lock clean debian
+.PHONY: help run test check rules bench-rules load lock clean debian
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -28,6 +28,9 @@ check: $(READY) ## ruff, mypy strict, and the arrows between the packages
 
 rules: $(READY) ## check the rule packs: their cases, and that these try every rule both ways
 	$(BIN)/screening rules check deploy/rules --coverage
+
+bench-rules: $(READY) ## measure rule sets: a call, a load, reloads under load (six minutes)
+	$(BIN)/python -m benchmarks.rules
 
 load: $(READY) ## start the service and drive it with Locust
 	$(BIN)/python -m benchmarks.load

@@ -26,11 +26,12 @@ START_SECONDS = 60
 
 
 @contextlib.contextmanager
-def service(state: Path) -> Iterator[str]:
+def service(state: Path, **settings: str) -> Iterator[str]:
     """The service on a free port over `state`, with the sample registry; its base URL."""
     port_file = state / "http.port"
     log = (state / "service.log").open("wb")
     environment = {**os.environ, "SCREENING_STATE_DIR": str(state), "SCREENING_PORT": "0"}
+    environment |= settings
     process = subprocess.Popen(
         [sys.executable, "-m", "screening", "serve", "--sample"],
         cwd=ROOT,

@@ -384,6 +384,7 @@ def compile_walk(
             )
         return replace(verdict, shadow=hits, errors=errors) if hits or errors else verdict
 
+    compiled.between()
     tests = compiled.tests(unknown, before_facts=before_facts)
     steps = [
         (

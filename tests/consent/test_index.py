@@ -9,6 +9,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.servers import client_of
 
 from consent.category import BIT
 from consent.event import Event, EventKind
@@ -41,7 +42,7 @@ def store(index_url: str) -> Iterator[IndexStore]:
 
 @pytest.fixture
 def client(index_url: str) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(index_url) as client:
+    with client_of(index_url) as client:
         yield client
 
 

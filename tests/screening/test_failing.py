@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import redis
-from tests.conftest import IndexServer, server_program
+from tests.conftest import server_program
 from tests.running import Running, running_service, wait_for
+from tests.servers import IndexServer
 from tests.switch import Traffic, traffic
 
 LISTED = "+12125550142"

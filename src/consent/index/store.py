@@ -1,4 +1,4 @@
-"""The writer of the index: list generations, ledger events, rebuilds. The one user of redis-py.
+"""The writer of the index: list generations, ledger events, rebuilds.
 
 Invariants:
 - what readers are told is whole: a generation enters the stamps after its last block has been
@@ -19,17 +19,15 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from consent.category import mask
 from consent.event import Event, EventKind
 from consent.facts import ALL_BIT, NO_PROFILE, Consent
 from consent.index import layout
-from consent.index.address import parse_address
+from consent.index.address import Kind, parse_servers
 from consent.index.blocks import Blocks, Numbers, count_gaps
 from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
+from consent.index.servers import ServerError, open_servers, primaries
 
 Progress = Callable[[int], None]
 """Told how many numbers have been written since it was told before."""
@@ -137,7 +135,7 @@ class Stamp:
 
 
 class IndexStore:
-    """Writes to the index server at `url`.
+    """Writes to the index servers at `url` (see `parse_servers`).
 
     Raises IndexRefused for a server that must not be used: older than version 7, or one that
     may evict keys. `create`, `attach` or `rebuild` must come before other writes.
@@ -146,14 +144,10 @@ class IndexStore:
     def __init__(
         self, url: str, *, connect_timeout_s: float = 2.0, timeout_s: float = 10.0
     ) -> None:
-        self._name = parse_address(url).name
-        # One retry, without delay: a pooled connection may be of a server since restarted.
-        self._server: Any = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=connect_timeout_s,
-            socket_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),
-            protocol=2,
+        self._servers = parse_servers(url)
+        self._name = self._servers.name
+        self._server = open_servers(
+            self._servers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
         )
         self._field = "e"
         self._epoch = ""
@@ -168,25 +162,30 @@ class IndexStore:
 
     def _check_server(self) -> None:
         with self._faults():
-            about = self._server.info()
-        version = str(about.get("redis_version", "0"))
-        if int(version.split(".", maxsplit=1)[0]) < 7:
-            raise IndexRefused(
-                f"index server {self._name} is version {version}: expected 7 or later"
-            )
-        policy = about.get("maxmemory_policy")
-        if policy != "noeviction":
-            raise IndexRefused(
-                f"index server {self._name} has maxmemory-policy {policy}: expected noeviction,"
-                " since an evicted refusal would read as none (CONFIG SET maxmemory-policy"
-                " noeviction)"
-            )
+            nodes = primaries(self._server, self._servers)
+            about = {name: client.info() for name, client in nodes.items()}
+        for name, said in about.items():
+            version = str(said.get("redis_version", "0"))
+            if int(version.split(".", maxsplit=1)[0]) < 7:
+                raise IndexRefused(f"index server {name} is version {version}: expected 7 or later")
+            policy = said.get("maxmemory_policy")
+            if policy != "noeviction":
+                raise IndexRefused(
+                    f"index server {name} has maxmemory-policy {policy}: expected noeviction,"
+                    " since an evicted refusal would read as none (CONFIG SET maxmemory-policy"
+                    " noeviction)"
+                )
+            if said.get("cluster_enabled") and self._servers.kind is not Kind.CLUSTER:
+                raise IndexRefused(
+                    f"index server {name} is a node of a cluster: expected a URL with"
+                    " redis+cluster://"
+                )
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except redis.RedisError as error:
+        except ServerError as error:
             raise IndexUnavailable(f"index server {self._name}: {error}") from error
 
     # Epochs and stamps.
@@ -272,11 +271,16 @@ class IndexStore:
             self._field = "e"
 
     def _clear(self) -> None:
-        with self._faults():
-            self._server.delete(*(layout.stamp_key(shard) for shard in range(layout.SHARDS)))
-            found = self._server.scan_iter(match=b"{??}:[sdmbx]*", count=5000)
-            while keys := list(islice(found, 5000)):
-                self._server.unlink(*keys)
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for shard in range(layout.SHARDS):
+                pipe.delete(layout.stamp_key(shard))
+            pipe.execute()
+            for client in primaries(self._server, self._servers).values():
+                found = client.scan_iter(match=b"{??}:[sdmbpx]*", count=5000)
+                while keys := list(islice(found, 5000)):
+                    for key in keys:
+                        pipe.unlink(key)
+                    pipe.execute()
 
     def _on_all_shards(self, script: str, *words: bytes | str | int) -> None:
         with self._faults(), self._server.pipeline(transaction=False) as pipe:

@@ -42,13 +42,12 @@ def _urls() -> list[str]:
     return ["valkey", "redis"] + ["url"] * ("SCREENING_REDIS_URL" in os.environ)
 
 
-@pytest.fixture(scope="session", params=[*_urls(), "valkey-cluster", "redis-cluster"])
+@pytest.fixture(scope="session", params=[*_urls(), "cluster"])
 def _index_server_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    program, _, several = request.param.partition("-")
-    if several:
-        with running_cluster(server_program(program), tmp_path_factory.mktemp("c")) as cluster:
+    if request.param == "cluster":
+        with running_cluster(server_program("valkey"), tmp_path_factory.mktemp("c")) as cluster:
             yield cluster.url
         return
     if request.param == "url":

@@ -12,7 +12,8 @@ stamp that proves the shard whole: one round trip to one node brings the facts a
     {a3}:p:<list>.<gen>:<bit>:<span>
                            hash    the same for a sparse block: <n % SPAN // width> -> the
                                    numbers of that stretch as gaps (varint) from its start on
-    {a3}:m:<list>.<gen>    hash    manifest: <bit>.<first block> -> see `_Part` in store.py
+    {a3}:m:<list>.<gen>    hash    manifest: <bit>.<first block> -> see `_Part` in store.py, and
+                                   m the mark of who last published it
     {a3}:b:<bucket>        hash    <low> -> profile, <low><entity> -> consent
     {a3}:x:<called>        hash    <calling> -> a | b, the subscriber's own exact entries
 

@@ -113,7 +113,8 @@ class Nodes:
         self._starting: set[asyncio.Task[None]] = set()
         self._follower: asyncio.Task[None] | None = None
         self._gone: Counter[str] = Counter()
-        self._nowhere = self._new_link(servers.doors[0])
+        nowhere = servers.doors[0] if servers.kind is Kind.SINGLE else servers.login.at("none", 0)
+        self._nowhere = self._new_link(nowhere)
         self.route: list[Link] = [self._nowhere] * SHARDS
         if servers.kind is Kind.SINGLE:
             self.links[servers.name] = self._nowhere
@@ -160,8 +161,11 @@ class Nodes:
         return next((link.last_error for link in gone or in_use if link.last_error), "")
 
     def states(self) -> dict[str, str]:
-        """The breaker of each node that holds a shard, by name."""
-        return {link.address.name: link.state for link in set(self.route)}
+        """The breaker of each node that holds a shard, by name; "none" for shards without one."""
+        return {
+            link.address.name if link.address.name in self.links else "none": link.state
+            for link in set(self.route)
+        }
 
     def counts(self) -> Counter[str]:
         """Reads, timeouts, errors and rejected of all nodes since the start."""

@@ -71,6 +71,11 @@ def primaries(client: Client, servers: Servers) -> dict[str, Client]:
     return client.primaries() if isinstance(client, Cluster) else {servers.name: client}
 
 
+def routes(client: Client, servers: Servers) -> tuple[str, ...]:
+    """The name of the node of each shard. Raises ServerError."""
+    return client.route() if isinstance(client, Cluster) else (servers.name,) * SHARDS
+
+
 class Cluster(CoreCommands):
     """Commands to the node of their first key's shard. Raises ServerError.
 
@@ -179,12 +184,15 @@ class Pipeline(CoreCommands):
         """The replies in the order of the commands. Raises the first error of any."""
         answers: list[Any] = [None] * len(self._commands)
         left = list(range(len(self._commands)))
-        for _ in range(_MOST_ROUNDS):
-            self._send(left, answers)
-            left = [at for at in left if isinstance(answers[at], MovedError)]
-            if not left:
-                break
-            self._cluster.forget()
+        try:
+            for _ in range(_MOST_ROUNDS):
+                self._send(left, answers)
+                left = [at for at in left if isinstance(answers[at], MovedError)]
+                if not left:
+                    break
+                self._cluster.forget()
+        finally:
+            self._commands.clear()
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer

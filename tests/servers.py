@@ -116,6 +116,7 @@ class Cluster:
                 "--cluster-port", str(ports[count + at]),
                 "--cluster-node-timeout", str(NODE_TIMEOUT_MS),
                 "--cluster-replica-validity-factor", "0",
+                "--cluster-require-full-coverage", "no",
                 "--appendonly", "yes" if append else "no",
             )
             for at in range(count)
@@ -150,6 +151,10 @@ class Cluster:
     def kill(self) -> None:
         for node in self.nodes:
             node.kill()
+
+    def has_promoted(self, replica: Node) -> bool:
+        """Whether a replica has taken its primary's place."""
+        return replica.role() == "master"
 
     def primary_of(self, key: bytes) -> Node:
         """The node that holds a key now."""
@@ -206,6 +211,15 @@ class Watched:
         for sentinel in self.sentinels:
             sentinel.start()
         eventually(lambda: all(map(_knows_all, self.sentinels)), within_s=30)
+
+    def has_promoted(self, replica: Node) -> bool:
+        """Whether a sentinel says that the replica has taken its primary's place."""
+        for sentinel in self.sentinels:
+            with sentinel.client() as client:
+                said = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "calls")
+            if said and int(said[1]) == replica.port:
+                return True
+        return False
 
     def kill(self) -> None:
         for node in (*self.sentinels, *self.nodes):

@@ -239,9 +239,6 @@ async def test_a_node_that_is_gone_takes_its_own_facts(cluster: Cluster) -> None
     with opened(cluster.url) as store:
         fill(store)
     lost = on(cluster, cluster.nodes[2])
-    for node in cluster.nodes:
-        with node.client() as client:
-            client.config_set("cluster-require-full-coverage", "no")
     async with reading(cluster.url) as reader:
         assert await ask_all(reader) == FACTS
         cluster.nodes[2].freeze()
@@ -254,6 +251,33 @@ async def test_a_node_that_is_gone_takes_its_own_facts(cluster: Cluster) -> None
             assert facts == (FACTS[NUMBERS.index(called)] if known else UNKNOWN)
         cluster.nodes[2].thaw()
         await until_known(reader)
+
+
+async def test_login_to_every_node(cluster: Cluster) -> None:
+    """User and password of the URL hold for the nodes that it does not name, too."""
+    clients = [node.client() for node in cluster.nodes]
+    doors = cluster.nodes[0].name
+    try:
+        for client in clients:
+            client.execute_command("ACL", "SETUSER", "me", "on", ">p@ss", "~*", "&*", "+@all")
+            client.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
+        url = f"redis+cluster://me:p%40ss@{doors}/"
+        with opened(url) as store:
+            fill(store)
+        async with reading(url) as reader:
+            assert await ask_all(reader) == FACTS
+        wrong = f"redis+cluster://me:secret@{doors}"
+        with pytest.raises(IndexUnavailable) as refusal:
+            IndexStore(wrong)
+        assert "secret" not in str(refusal.value)
+        async with reading(wrong) as reader:
+            assert await ask(reader, NUMBERS[0]) == UNKNOWN
+            assert "nobody says where it is" in reader.last_error
+            assert "secret" not in reader.last_error
+    finally:
+        for client in clients:
+            client.execute_command("ACL", "SETUSER", "default", "nopass")
+            client.close()
 
 
 def test_what_the_servers_are_is_said(cluster: Cluster, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ ANSWER_SECONDS: Final = 0.5
 """How long one node may take to tell the map before the next one is asked."""
 
 _NOT_ANSWERED: Final = (
-    OSError, EOFError, TimeoutError, hiredis.HiredisError, ValueError, TypeError, IndexError,
+    OSError, EOFError, TimeoutError, hiredis.HiredisError,
+    ValueError, TypeError, IndexError, AttributeError,
 )  # fmt: skip
 
 
@@ -86,6 +87,9 @@ async def owners(
             words = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", servers.service)
             host, port = await _asked(door, tls, *words)
             primary = servers.login.at(host.decode(), int(port))
+            # Sentinels hear of a failover one after the other: go by one whose word holds.
+            if (await _asked(primary, tls, "ROLE"))[0] != b"master":
+                continue
             return (primary,) * SHARDS, {primary.name: primary}
     return None
 
@@ -216,6 +220,7 @@ class Nodes:
         # Each time another one, since a node cut off from the rest may still tell an old map.
         found = await owners(self.servers, self._known_well_first(), self._tls)
         if found is None:
+            self._nowhere.last_error = f"index server {self.servers.name}: nobody says where it is"
             return
         addresses, self._known = found
         new = [

@@ -25,6 +25,7 @@ Client = Any
 
 _SHARD: Final = {tag: shard for shard, tag in enumerate(TAGS)}
 _MOST_ROUNDS: Final = 4
+_NO_MAP: Final = (ValueError, TypeError, IndexError, AttributeError)
 
 
 def open_servers(servers: Servers, *, connect_timeout_s: float, timeout_s: float) -> Client:
@@ -146,7 +147,7 @@ class Cluster(CoreCommands):
         for name, (address, client) in tuple(self._nodes.items()):
             try:
                 map_ = read_slots(client.execute_command("CLUSTER SLOTS"), asked=address)
-            except (redis.RedisError, ValueError, TypeError, IndexError) as error:
+            except (redis.RedisError, *_NO_MAP) as error:
                 failed = failed or error
                 self.forget(name)
                 continue

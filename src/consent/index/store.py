@@ -134,7 +134,7 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a shard says of itself; `building` is the epoch of a rebuild that is not finished."""
+    """What a shard says of itself; `building` is the proof of a rebuild that is not finished."""
 
     epoch: str
     sequence: int

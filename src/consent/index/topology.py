@@ -27,7 +27,7 @@ class Map:
 def read_slots(reply: Sequence[Any], *, asked: Address) -> Map:
     """What a node answered to CLUSTER SLOTS; `asked` is that node, and how to log in to others.
 
-    Raises ValueError, TypeError or IndexError for what is no such answer.
+    Raises ValueError, TypeError, IndexError or AttributeError for what is no such answer.
     """
     owners: list[Address | None] = [None] * SHARDS
     nodes: dict[str, Address] = {}

@@ -577,6 +577,13 @@ async def test_rebuild_brings_everything_back(
     other.close()
 
 
+async def test_rebuild_from_an_empty_ledger(store: IndexStore, reader: IndexReader) -> None:
+    """Nothing to tell is a proven no, too."""
+    store.rebuild(EPOCH, generations=[], events=[], last_sequence=0)
+    assert await everything(reader, ALICE) == Facts()
+    assert store.applied() == 0
+
+
 async def test_unfinished_rebuild_is_unknown_and_closed_to_writers(
     index_url: str, store: IndexStore, reader: IndexReader
 ) -> None:

@@ -91,6 +91,7 @@ class Cluster(CoreCommands):
         self.login = servers.login
         self._nodes: dict[str, tuple[Address, Client]] = {}
         self._route: tuple[str, ...] = ()
+        self._failed = ""
         for door in servers.doors:
             self.reach(door)
 
@@ -109,7 +110,7 @@ class Cluster(CoreCommands):
 
     def primaries(self) -> dict[str, Client]:
         """A client for each node that holds shards, by name."""
-        return {name: self._nodes[name][1] for name in sorted(set(self.route()))}
+        return {name: self.client(name) for name in sorted(set(self.route()))}
 
     # Announcements are made on the node of the first shard: see `announcement`.
 
@@ -120,7 +121,10 @@ class Cluster(CoreCommands):
         return self._home().pubsub(**options)
 
     def _home(self) -> Client:
-        return self._nodes[self.route()[0]][1]
+        return self.client(self.route()[0])
+
+    def client(self, name: str) -> Client:
+        return self._nodes[name][1]
 
     # The map.
 
@@ -132,31 +136,27 @@ class Cluster(CoreCommands):
 
     def route(self) -> tuple[str, ...]:
         """The name of the node of each shard."""
-        if not self._route:
-            self._learn()
-        return self._route
+        return self._route or self._learn()
 
     def forget(self, name: str = "") -> None:
         """Learn the map anew before the next command, of that node last."""
-        self._route = ()
-        if name:
-            self._nodes[name] = self._nodes.pop(name)
+        self._route, self._failed = (), name
 
-    def _learn(self) -> None:
+    def _learn(self) -> tuple[str, ...]:
         failed: Exception | None = None
-        for name, (address, client) in tuple(self._nodes.items()):
+        nodes = sorted(self._nodes.values(), key=lambda node: node[0].name == self._failed)
+        for address, client in nodes:
             try:
                 map_ = read_slots(client.execute_command("CLUSTER SLOTS"), asked=address)
             except (redis.RedisError, *_NO_MAP) as error:
                 failed = failed or error
-                self.forget(name)
                 continue
             for node in map_.nodes.values():
                 self.reach(node)
-            owners = [each.name for each in map_.owners if each is not None]
+            owners = tuple(each.name for each in map_.owners if each is not None)
             if len(owners) == SHARDS:
-                self._route = tuple(owners)
-                return
+                self._route = owners
+                return owners
             failed = failed or ServerError(f"{SHARDS - len(owners)} shards have no node")
         raise ServerError(f"no node told which one holds what: {failed}") from failed
 
@@ -200,17 +200,16 @@ class Pipeline(CoreCommands):
         return answers
 
     def _send(self, left: list[int], answers: list[Any]) -> None:
-        route = self._cluster.route()
+        cluster, route = self._cluster, self._cluster.route()
         by_node: dict[str, list[int]] = {}
         for at in left:
             by_node.setdefault(route[self._commands[at][0]], []).append(at)
-        clients = self._cluster.primaries()
         for name, mine in by_node.items():
             try:
-                self._send_to(clients[name], mine, answers)
+                self._send_to(cluster.client(name), mine, answers)
             except (redis.ConnectionError, redis.TimeoutError) as gone:
                 # The other nodes get theirs all the same.
-                self._cluster.forget(name)
+                cluster.forget(name)
                 for at in mine:
                     answers[at] = gone
 

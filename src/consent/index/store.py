@@ -123,7 +123,7 @@ local stamp = redis.call('HMGET', KEYS[1], ARGV[1], 'q')
 if stamp[1] ~= ARGV[2] then return 0 end
 local applied = tonumber(stamp[2] or '0')
 if applied < tonumber(ARGV[3]) then return 2 end
-if applied < tonumber(ARGV[4]) then redis.call('HSET', KEYS[1], 'q', ARGV[4]) end
+if not stamp[2] or applied < tonumber(ARGV[4]) then redis.call('HSET', KEYS[1], 'q', ARGV[4]) end
 if ARGV[5] then
   redis.call('HSET', KEYS[1], 'e', ARGV[5])
   redis.call('HDEL', KEYS[1], ARGV[1])

@@ -3,10 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import pytest
 import redis
 import uvloop
 from tests.running import Running, running_service
+from tests.servers import IndexServer, client_of, running_cluster
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -28,60 +25,6 @@ def pytest_asyncio_loop_factories(
 
 
 INSTALL = "redis-server is not installed: apt-get install --no-install-recommends redis-server"
-
-
-def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
-    """Wait for a condition; fail when it has not come true in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.002)
-
-
-class IndexServer:
-    """A server process on a Unix socket of its own, to be frozen, killed and started again."""
-
-    def __init__(self, program: str, folder: Path, *options: str) -> None:
-        self.folder = folder
-        self.socket = folder / "s"
-        self.url = f"unix://{self.socket}?db=0"
-        self._words = [program, "--port", "0", "--unixsocket", str(self.socket), "--dir"]
-        self._words += [str(folder), "--save", "", "--maxmemory-policy", "noeviction"]
-        self._words += ["--logfile", str(folder / "log"), "--enable-debug-command", "yes"]
-        self._words += options
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._words, start_new_session=True)
-        eventually(self._answers)
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1)
-            if connection.connect_ex(str(self.socket)):
-                return False
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis.from_url(self.url, protocol=2)
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def freeze(self) -> None:
-        self.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.send(signal.SIGCONT)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-        self.socket.unlink(missing_ok=True)
 
 
 def server_program(name: str) -> str:
@@ -99,10 +42,14 @@ def _urls() -> list[str]:
     return ["valkey", "redis"] + ["url"] * ("SCREENING_REDIS_URL" in os.environ)
 
 
-@pytest.fixture(scope="session", params=_urls())
+@pytest.fixture(scope="session", params=[*_urls(), "cluster"])
 def _index_server_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
+    if request.param == "cluster":
+        with running_cluster(server_program("valkey"), tmp_path_factory.mktemp("c")) as cluster:
+            yield cluster.url
+        return
     if request.param == "url":
         url = os.environ["SCREENING_REDIS_URL"]
         with redis.Redis.from_url(url) as client:
@@ -119,7 +66,7 @@ def _index_server_url(
 def index_url(_index_server_url: str) -> Iterator[str]:
     """The URL of an empty index server, one test for each kind of server."""
     yield _index_server_url
-    with redis.Redis.from_url(_index_server_url) as client:
+    with client_of(_index_server_url) as client:
         client.flushdb()
 
 

@@ -14,7 +14,7 @@ MAY_IMPORT_OF_OURS = {
     "screening": {"screening", "rules", "consent"},
 }
 ONLY_IN = {
-    "redis": ("consent/index/store.py", "screening/embedded.py"),
+    "redis": ("consent/index/servers.py", "screening/embedded.py"),
     "sqlalchemy": ("consent/record/",),
     "alembic": ("consent/record/",),
     "fastapi": ("screening/",),

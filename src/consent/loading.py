@@ -35,6 +35,7 @@ __all__ = [
     "load_list",
     "prepare_calling",
     "prepare_entities",
+    "restore_lists",
     "rollback_list",
 ]
 
@@ -151,7 +152,7 @@ def rollback_list(record: Record, store: IndexStore, folder: Path, *, name: str,
     with _alone(folder, name):
         info = next((each for each in record.catalogue.lists() if each.name == name), None)
         if info is not None and info.kind is ListKind.DNC:
-            _ensure_readable(record, store, folder, info)
+            _ensure_earlier_readable(record, store, folder, info)
         back = record.catalogue.rollback(name, actor=actor)
         if info is not None and info.kind is not ListKind.DNC:
             prepare_calling(record, folder)
@@ -167,6 +168,17 @@ def dnc_generations(record: Record, folder: Path) -> Iterator[tuple[int, int, in
         if each.kind is ListKind.DNC and each.active is not None:
             numbers = _numbers_of(folder, each, each.active).numbers
             yield each.id, each.active.generation, BIT[each.category], numbers
+
+
+def restore_lists(record: Record, store: IndexStore, folder: Path) -> None:
+    """Write the do-not-call lists in force that the index has lost again.
+
+    A primary may be lost before its replica has heard that a list was switched.
+    Raises LoadError where an original is gone, and IndexUnavailable.
+    """
+    for each in record.catalogue.lists():
+        if each.kind is ListKind.DNC and each.active is not None:
+            _ensure_readable(store, folder, each, each.active)
 
 
 def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = None) -> None:
@@ -311,25 +323,25 @@ def _clear(record: Record, store: IndexStore, name: str) -> None:
             store.retire_generation(each.list_id, each.generation)
 
 
-def _ensure_readable(record: Record, store: IndexStore, folder: Path, info: ListInfo) -> None:
+def _ensure_earlier_readable(
+    record: Record, store: IndexStore, folder: Path, info: ListInfo
+) -> None:
     """Write the generation that a rollback would bring back, where a rebuild left it out."""
-    target = next(
-        (
-            each
-            for each in record.catalogue.generations(info.name)
-            if each.state is GenerationState.REPLACED
-        ),
-        None,
-    )
-    if target is None:
-        return
-    stamps = store.stamps()
-    if all(stamp and target.generation in stamp.generations.get(info.id, ()) for stamp in stamps):
-        return
-    listing = _numbers_of(folder, info, target)
-    store.retire_generation(info.id, target.generation)
-    store.write_generation(info.id, target.generation, BIT[info.category], listing.numbers)
-    store.publish_generation(info.id, target.generation)
+    for each in record.catalogue.generations(info.name):
+        if each.state is GenerationState.REPLACED:
+            _ensure_readable(store, folder, info, each)
+            return
+
+
+def _ensure_readable(
+    store: IndexStore, folder: Path, info: ListInfo, generation: Generation
+) -> None:
+    if store.unreadable([(info.id, generation.generation)]):
+        listing = _numbers_of(folder, info, generation)
+        store.retire_generation(info.id, generation.generation)
+        bit = BIT[info.category]
+        store.write_generation(info.id, generation.generation, bit, listing.numbers)
+        store.publish_generation(info.id, generation.generation)
 
 
 def _numbers_of(folder: Path, info: ListInfo, generation: Generation) -> Listing:

@@ -1,7 +1,7 @@
 """The index follows the record: by sequence, idempotently, without a person."""
 
 from consent.index import IndexStore
-from consent.record import Record
+from consent.record import ListKind, Record
 
 
 def catch_up(record: Record, store: IndexStore) -> int:
@@ -14,8 +14,7 @@ def catch_up(record: Record, store: IndexStore) -> int:
     last = record.ledger.last_sequence()
     applied = store.applied()
     if last > applied:
-        store.apply(record.ledger.events(applied))
-        store.advance(last)
+        store.apply(record.ledger.events(applied), after=applied, through=last)
     return last
 
 
@@ -32,3 +31,13 @@ def attach(record: Record, store: IndexStore, *, new_epoch: str) -> str:
         return new_epoch
     store.attach(epoch)
     return epoch
+
+
+def lacks_lists(record: Record, store: IndexStore) -> bool:
+    """Whether a do-not-call list in force is not readable in every shard."""
+    in_force = [
+        (each.id, each.active.generation)
+        for each in record.catalogue.lists()
+        if each.kind is ListKind.DNC and each.active is not None
+    ]
+    return bool(store.unreadable(in_force))

@@ -8,17 +8,22 @@ import sys
 from typing import Final
 
 from consent.index import IndexLost, IndexUnavailable
-from consent.projection import catch_up
+from consent.projection import catch_up, lacks_lists
 from consent.record import RecordError, RecordUnavailable
 from screening.state import State
 
 log = logging.getLogger(__name__)
+
+ANSWER_SECONDS: Final = 1.0
+"""How long a server may take to answer: a frozen one must not hold up what follows it."""
 
 GONE: Final = (IndexUnavailable, RecordUnavailable, RecordError)
 
 
 class Keeper:
     """Brings the index up to the record, one step at a time; `epoch` is the index's last seen.
+
+    `gone` says that the last step found the index or the record gone: look again soon.
 
     A rebuild runs in a process of its own: a nation's registry would hold up calls for minutes.
     """
@@ -27,6 +32,7 @@ class Keeper:
         self._state = state
         self._running: set[asyncio.subprocess.Process] = set()
         self.epoch = ""
+        self.gone = False
 
     async def look(self, *, within_seconds: float) -> None:
         """Follow the record once if the index answers in time; a start does not wait for it."""
@@ -35,19 +41,24 @@ class Keeper:
 
     async def step(self) -> str:
         """One look; the answer is what is wrong, "" for nothing."""
+        self.gone = False
         try:
             await asyncio.to_thread(self._follow)
         except IndexLost as lost:
             log.warning("%s; rebuilding it", lost)
             return await self.run("index", "rebuild", "--if-lost")
         except GONE as gone:
+            self.gone = True
             return str(gone)
         return ""
 
     def _follow(self) -> None:
-        with self._state.index() as store:
-            catch_up(self._state.record(), store)
-        self.epoch = self._state.record().index_epoch()
+        record = self._state.record()
+        with self._state.index(timeout_s=ANSWER_SECONDS) as store:
+            catch_up(record, store)
+            if lacks_lists(record, store):
+                raise IndexLost("a list in force is not readable in every shard of the index")
+        self.epoch = record.index_epoch()
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""

@@ -213,9 +213,11 @@ class _ReaderCounts(Collector):
         reader = self._reader
         is_open = GaugeMetricFamily(
             "screening_index_breaker_open",
-            "1 while the index is taken as gone and calls are decided without it.",
+            "1 while a node of the index is taken as gone: calls are decided without its facts.",
+            labels=("node",),
         )
-        is_open.add_metric((), float(reader.state == "open"))
+        for node, state in reader.nodes.states().items():
+            is_open.add_metric((node,), float(state == "open"))
         yield is_open
         reads = CounterMetricFamily(
             "screening_index_reads", "Reads of the index, by outcome.", labels=("outcome",)

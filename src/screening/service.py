@@ -45,6 +45,9 @@ from screening.state import State
 log = logging.getLogger(__name__)
 
 KEEPER_INTERVAL_SECONDS: Final = 1.0
+KEEPER_GONE_SECONDS: Final = 0.25
+"""Once a replica has taken over it may lack what was acknowledged: it is told at once."""
+
 ANNOUNCED_AGAIN_SECONDS: Final = 1.0
 RECALL_INTERVAL_SECONDS: Final = 1.0
 LOOKS_BEFORE_PREPARING: Final = 2
@@ -115,7 +118,7 @@ class Service:
             asyncio.create_task(self._repeat(self.rules.look, every)),
             asyncio.create_task(self._repeat(self._follow_announcements, ANNOUNCED_AGAIN_SECONDS)),
             asyncio.create_task(self._repeat(self._watch, every)),
-            asyncio.create_task(self._repeat(self._keep_index, KEEPER_INTERVAL_SECONDS)),
+            asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -290,6 +293,12 @@ class Service:
         self.screener.calling_side = side
         self.metrics.lists_in_force(catalogue.lists)
 
+    async def _follow_index(self) -> None:
+        while True:
+            soon = KEEPER_GONE_SECONDS if self._keeper.gone else KEEPER_INTERVAL_SECONDS
+            await asyncio.sleep(soon)
+            await self._once(self._keep_index)
+
     async def _keep_index(self) -> None:
         """Bring the index up to the record; rebuild it when it was lost."""
         failure = await self._keeper.step()
@@ -335,6 +344,7 @@ class Service:
             "index": {
                 "breaker": self.reader.state,
                 "error": self.reader.last_error if self.reader.state == "open" else None,
+                "nodes": self.reader.nodes.states(),
             },
             "lists": {each.name: each.generation for each in self._catalogue.lists},
             "failures": dict(self._failures),

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
     redis_url: str = Field(
-        "", description="redis://, rediss:// or unix:// of the index; empty: embedded server."
+        "",
+        description="redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// of the "
+        "index; empty: embedded server.",
     )
     database_url: str = Field(
         "", description="SQLAlchemy URL of the record; empty: SQLite in the state folder."

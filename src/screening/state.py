@@ -40,12 +40,12 @@ class State:
             return self._record
 
     @contextlib.contextmanager
-    def index(self) -> Iterator[IndexStore]:
-        """The index, tied to the record.
+    def index(self, *, timeout_s: float = 10.0) -> Iterator[IndexStore]:
+        """The index, tied to the record; a server has `timeout_s` to answer.
 
         Raises IndexUnavailable, and IndexLost where it has to be rebuilt first.
         """
-        store = IndexStore(self.redis_url)
+        store = IndexStore(self.redis_url, timeout_s=timeout_s)
         try:
             attach(self.record(), store, new_epoch=name_epoch(secrets.token_hex(8)))
             yield store

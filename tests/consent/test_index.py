@@ -9,6 +9,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.servers import client_of
 
 from consent.category import BIT
 from consent.event import Event, EventKind
@@ -41,7 +42,7 @@ def store(index_url: str) -> Iterator[IndexStore]:
 
 @pytest.fixture
 def client(index_url: str) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(index_url) as client:
+    with client_of(index_url) as client:
         yield client
 
 
@@ -408,13 +409,69 @@ def test_batch_after_a_failed_one_waits(store: IndexStore, client: "redis.Redis"
     assert client.hlen(layout.personal_key(ALICE)) == 43
 
 
+def test_shard_that_went_back_takes_nothing_new(store: IndexStore, client: "redis.Redis") -> None:
+    """Whoever knew it further along, before a failover, must begin again from what it has now."""
+    store.apply([granted(1, ALICE, 7, "all"), granted(2, BOB, 7, "all")], through=2)
+    before = store.applied()
+    client.hset(layout.stamp_key(layout.shard_of(ALICE)), "q", 1)
+    for write in (
+        lambda: store.apply([granted(3, ALICE, 8, "all")], after=before),
+        lambda: store.apply([granted(3, CAROL, 8, "all")], after=before, through=3),
+    ):
+        with pytest.raises(IndexUnavailable, match="written again"):
+            write()
+    assert store.applied() == 1
+    store.apply(
+        [granted(2, BOB, 7, "all"), granted(3, ALICE, 8, "all")], after=store.applied(), through=3
+    )
+    assert store.applied() == 3
+
+
+def test_loss_between_two_windows_is_noticed(store: IndexStore, client: "redis.Redis") -> None:
+    """A replica that takes over in the middle of a long replay may lack what was just sent."""
+    stamp = layout.stamp_key(layout.shard_of(ALICE))
+
+    def events() -> Iterator[Event]:
+        yield from (granted(n, ALICE, 1 + n % 50, "all") for n in range(1, 20_001))
+        client.hset(stamp, "q", 7)
+        yield granted(20_001, ALICE, 7, "all")
+
+    with pytest.raises(IndexUnavailable, match="written again"):
+        store.apply(events())
+    assert client.hget(stamp, "q") == b"7"
+
+
+@pytest.mark.parametrize("gone", ["a block", "a part of one shard", "the last part"])
+def test_generation_that_lost_something_is_not_published(
+    store: IndexStore, client: "redis.Redis", gone: str
+) -> None:
+    """What a lost primary took with it between the writing and the switch stays unreadable."""
+    chosen = np.arange(ALICE, ALICE + 20 * BLOCK, 3, dtype=np.uint64)
+    store.write_generation(1, 1, ALL, chosen)
+    store.write_generation(1, 1, LOANS, chosen)
+    manifests = [layout.manifest_key(s, list_id=1, generation=1) for s in range(layout.SHARDS)]
+    if gone == "a block":
+        client.delete(next(key for key in client.scan_iter(count=1000) if b":d:" in key))
+    else:
+        part = b"%d.%d" % (LOANS, ALICE // BLOCK)
+        for key in manifests if gone == "the last part" else manifests[:1]:
+            assert client.hdel(key, part) == 1
+    with pytest.raises(IndexUnavailable, match="written again"):
+        store.publish_generation(1, 1)
+    assert store.unreadable([(1, 1)]) == [(1, 1)]
+    store.retire_generation(1, 1)
+    store.write_generation(1, 1, ALL, chosen)
+    store.publish_generation(1, 1)
+    assert store.unreadable([(1, 1), (1, 2)]) == [(1, 2)]
+
+
 def test_applied_is_the_least_of_the_shards(store: IndexStore) -> None:
-    """`applied` is where a replay must start; `advance` moves the shards that had no events."""
+    """`applied` is where a replay must start; `through` moves the shards that had no events."""
     store.apply([granted(5, ALICE, 7, "all")])
     assert store.applied() == 0
-    store.advance(5)
+    store.apply([], through=5)
     assert store.applied() == 5
-    store.advance(4)
+    store.apply([], through=4)
     assert store.applied() == 5
 
 
@@ -451,7 +508,7 @@ async def test_flushed_index_is_unknown_in_the_next_read(
         lambda: store.apply([granted(2, ALICE, 7, "all")]),
         lambda: store.write_generation(1, 1, ALL, numbers(ALICE)),
         lambda: store.publish_generation(1, 1),
-        lambda: store.advance(2),
+        lambda: store.apply([], through=2),
         lambda: store.attach(EPOCH),
         store.applied,
     ):
@@ -518,6 +575,13 @@ async def test_rebuild_brings_everything_back(
     other.attach(epoch)
     other.apply([granted(13, BOB, 7, "all")])
     other.close()
+
+
+async def test_rebuild_from_an_empty_ledger(store: IndexStore, reader: IndexReader) -> None:
+    """Nothing to tell is a proven no, too."""
+    store.rebuild(EPOCH, generations=[], events=[], last_sequence=0)
+    assert await everything(reader, ALICE) == Facts()
+    assert store.applied() == 0
 
 
 async def test_unfinished_rebuild_is_unknown_and_closed_to_writers(

@@ -6,7 +6,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.conftest import IndexServer, server_program
+from tests.conftest import server_program
+from tests.servers import IndexServer
 
 from consent.index import IndexStore, announcements
 from consent.index import announcement as module

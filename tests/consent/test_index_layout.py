@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from consent.category import BIT
 from consent.facts import Consent, Profile
 from consent.index import IndexRefused, layout
-from consent.index.address import parse_address
+from consent.index.address import Kind, parse_servers
+from consent.index.topology import SLOTS, read_redirect, read_slots
 
 CALLED = 441632960001
 
@@ -174,15 +175,95 @@ def test_the_epoch_names_the_bucket_width() -> None:
 )
 def test_addresses(url: str, expected: tuple[object, ...]) -> None:
     """The forms of URL that people write."""
-    a = parse_address(url)
+    (a,) = parse_servers(url).doors
     assert expected == (a.host, a.port, a.path, a.tls, a.user, a.password, a.database)
 
 
 @pytest.mark.parametrize(
-    "url", ["http://:secret@h", "redis://:secret@h:port", "redis://:secret@h/x", "unix://", ""]
+    ("url", "kind", "doors", "login", "service"),
+    [
+        pytest.param(
+            "redis+cluster://me:p%40ss@a:7000,b,[::1]:7002/",
+            Kind.CLUSTER, ["a:7000", "b:6379", "::1:7002"], ("me", "p@ss", 0, False), "",
+            id="cluster",
+        ),
+        pytest.param(
+            "rediss+cluster://a", Kind.CLUSTER, ["a:6379"], ("", "", 0, True), "", id="cluster, tls"
+        ),
+        pytest.param(
+            "redis+sentinel://:data@a,b:7001/calls/2?sentinel_password=door",
+            Kind.SENTINEL, ["a:26379", "b:7001"], ("", "data", 2, False), "calls",
+            id="sentinels",
+        ),
+    ],
+)  # fmt: skip
+def test_addresses_of_several(
+    url: str, kind: Kind, doors: list[str], login: tuple[object, ...], service: str
+) -> None:
+    """Some nodes of a cluster, or sentinels and the service that they watch."""
+    servers = parse_servers(url)
+    at = servers.login
+    assert doors == [door.name for door in servers.doors]
+    assert login == (at.user, at.password, at.database, at.tls)
+    assert (kind, service) == (servers.kind, servers.service)
+    told = "door" if kind is Kind.SENTINEL else at.password
+    assert {told} == {door.password for door in servers.doors}
+    assert "data" not in servers.name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:secret@h",
+        "redis://:secret@h:port",
+        "redis://:secret@h/x",
+        "redis://:secret@[h",
+        "unix://",
+        "",
+        "redis://:secret@a:1,b:2",
+        "redis+cluster://:secret@a,b/1",
+        "redis+cluster://:secret@a,,b",
+        "redis+cluster://",
+        "redis+sentinel://:secret@a,b",
+        "redis+other://:secret@a",
+    ],
 )
 def test_bad_addresses_are_refused_without_the_password(url: str) -> None:
     """The message says what was expected and never shows the password."""
     with pytest.raises(IndexRefused) as refusal:
-        parse_address(url)
+        parse_servers(url)
     assert "secret" not in str(refusal.value)
+
+
+def test_slots() -> None:
+    """A shard's slot is that of its tag, as servers compute it (CLUSTER KEYSLOT)."""
+    assert [SLOTS[0], SLOTS[0xA3], SLOTS[0xFF]] == [13254, 15915, 11756]
+
+
+def test_a_map_of_slots() -> None:
+    """The primary of each shard; a node without a name is the one asked, a gap has no owner."""
+    asked = parse_servers("redis+cluster://:word@a:7000").doors[0]
+    map_ = read_slots(
+        [[0, 12000, [b"", 7000, b"id"], [b"b", 7001, b"id"]], [12001, 14000, [b"c", 7002, b"id"]]],
+        asked=asked,
+    )
+    owners = [map_.owners[shard] for shard in (0xFF, 0, 0xA3)]
+    assert [owner and owner.name for owner in owners] == ["a:7000", "c:7002", None]
+    assert set(map_.nodes) == {"a:7000", "b:7001", "c:7002"}
+    assert {"word"} == {node.password for node in map_.nodes.values()}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param("MOVED 3999 10.0.0.7:6381", (True, "10.0.0.7:6381"), id="moved"),
+        pytest.param("ASK 3999 ::1:6381", (False, "::1:6381"), id="ask"),
+        pytest.param("MOVED 3999 :6381", (True, "a:6381"), id="the host that was asked"),
+        pytest.param("MOVED 3999", None, id="cut"),
+        pytest.param("CLUSTERDOWN The cluster is down", None, id="another error"),
+    ],
+)
+def test_redirects(error: str, expected: tuple[bool, str] | None) -> None:
+    """Where a node sends one, for good or for once."""
+    found = read_redirect(error, asked=parse_servers("redis+cluster://a").doors[0])
+    assert expected == (found and (found.for_good, found.address.name))

@@ -11,6 +11,7 @@ import pytest
 from consent.event import Event, EventKind
 from consent.facts import UNKNOWN, Facts
 from consent.index import IndexReader, IndexStore, Question, Timing, name_epoch
+from consent.index.link import Link
 
 EPOCH = name_epoch("9f3a6c")
 FIRST = 441632960000
@@ -47,6 +48,12 @@ async def ask(reader: IndexReader, n: int, *, within_s: float = 5.0) -> Facts:
     return await reader.facts(question, deadline=asyncio.get_running_loop().time() + within_s)
 
 
+def link_of(reader: IndexReader) -> Link:
+    """The one connection to the one server."""
+    (link,) = reader.nodes.links.values()
+    return link
+
+
 def is_of(n: int, facts: Facts) -> bool:
     return facts.consent is not None and facts.consent.sequence == n
 
@@ -66,12 +73,12 @@ async def test_frozen_server_leaves_facts_unknown_in_time(
     async with asyncio.timeout(2):
         answers = await asyncio.gather(*(ask(reader, n, within_s=0.02) for n in range(20)))
     assert answers == [UNKNOWN] * 20
-    assert (reader.state, reader.link.timeouts) == ("open", 20)
-    read = reader.link.reads
+    assert (reader.state, link_of(reader).timeouts) == ("open", 20)
+    read = link_of(reader).reads
     settled: list[Facts] = []
     reader.read(Question(FIRST, profile=True), deadline=loop.time() + 60, done=settled.append)
     assert settled == [UNKNOWN], "settled before the call returned"
-    assert read == reader.link.reads, "nothing is written while the breaker is open"
+    assert read == link_of(reader).reads, "nothing is written while the breaker is open"
 
 
 async def test_breaker_follows_a_freeze_without_traffic(
@@ -94,7 +101,7 @@ async def test_server_silent_for_long_is_left_and_found_again(
     await until(lambda: "said nothing" in reader.last_error or "answer in" in reader.last_error)
     index_server.thaw()
     await until(lambda: reader.state == "closed")
-    assert reader.link.connections == 2
+    assert link_of(reader).connections == 2
     assert is_of(3, await ask(reader, 3))
 
 
@@ -102,7 +109,7 @@ async def test_killed_server(reader: IndexReader, index_server: Any) -> None:
     """Losing the connection settles all that wait; a restart on the same data is found."""
     index_server.freeze()
     waiting = [asyncio.ensure_future(ask(reader, n, within_s=60)) for n in range(1, 9)]
-    await until(lambda: reader.link.reads == 8)
+    await until(lambda: link_of(reader).reads == 8)
     index_server.kill()
     async with asyncio.timeout(10):
         assert await asyncio.gather(*waiting) == [UNKNOWN] * 8
@@ -155,7 +162,7 @@ async def test_late_replies_reach_nobody_else(reader: IndexReader, index_server:
         await until(lambda: reader.state == "closed")
     assert known > 50, (known, unknown)
     assert unknown > 50, (known, unknown)
-    assert reader.link.timeouts > 0
+    assert link_of(reader).timeouts > 0
     for n in range(1, COUNT + 1):
         assert is_of(n, await ask(reader, n))
 
@@ -171,10 +178,10 @@ async def test_slow_server_opens_the_breaker_until_it_is_fast(
         async with asyncio.timeout(10):
             while reader.state == "closed":
                 await ask(reader, 1, within_s=0.01)
-        assert reader.link.timeouts >= 3
+        assert link_of(reader).timeouts >= 3
         await sleeping
     await until(lambda: reader.state == "closed")
-    assert reader.link.connections == 1, "a pause alone does not cost the connection"
+    assert link_of(reader).connections == 1, "a pause alone does not cost the connection"
     assert is_of(2, await ask(reader, 2))
 
 
@@ -184,7 +191,7 @@ async def test_waiting_line_is_bounded(index_server: Any) -> None:
     reader = IndexReader(index_server.url, epoch=EPOCH, most_waiting=10)
     await reader.start()
     answers = await asyncio.gather(*(ask(reader, n) for n in range(1, 31)))
-    assert reader.link.rejected >= 20
+    assert link_of(reader).rejected >= 20
     assert [is_of(n, answers[n - 1]) for n in range(1, 11)] == [True] * 10
     assert {UNKNOWN} == set(answers[10:])
     await reader.close()
@@ -193,7 +200,7 @@ async def test_waiting_line_is_bounded(index_server: Any) -> None:
 async def test_deadline_already_past(reader: IndexReader) -> None:
     """A question that comes too late is not sent."""
     assert await ask(reader, 1, within_s=-1) == UNKNOWN
-    assert (reader.link.reads, reader.link.rejected) == (0, 1)
+    assert (link_of(reader).reads, link_of(reader).rejected) == (0, 1)
 
 
 async def test_fault_of_one_caller_is_its_own(reader: IndexReader) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import IndexServer, server_program
+from tests.conftest import server_program
 from tests.running import Running, running_service
+from tests.servers import IndexServer
 
 from consent.keyring import PURPOSES, _dump
 from consent.private import create_private

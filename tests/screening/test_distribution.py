@@ -15,8 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import IndexServer, server_program
+from tests.conftest import server_program
 from tests.running import ROOT, Running, command, environment_of, running_service, wait_for
+from tests.servers import IndexServer
 from typer.testing import CliRunner
 
 from consent.keyring import Keyring

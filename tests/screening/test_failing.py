@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import redis
-from tests.conftest import IndexServer, server_program
+from tests.conftest import server_program
 from tests.running import Running, running_service, wait_for
+from tests.servers import IndexServer
 from tests.switch import Traffic, traffic
 
 LISTED = "+12125550142"
@@ -53,13 +54,13 @@ def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting]
 
 
 @contextlib.asynccontextmanager
-async def calls_running(service: Running) -> AsyncIterator[Traffic]:
+async def calls_running(service: Running, *, called: str = LISTED) -> AsyncIterator[Traffic]:
     """200 calls a second while the block runs; the answers are complete after it."""
     until = asyncio.Event()
     seen = Traffic()
 
     def question(n: int) -> dict[str, Any]:
-        return {**BLOCKED, "call_id": f"load-{n}"}
+        return {**BLOCKED, "called": called, "call_id": f"load-{called}-{n}"}
 
     running = asyncio.create_task(
         traffic(

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-from tests.conftest import IndexServer, server_program
+from tests.conftest import server_program
 from tests.running import running_service, wait_for
+from tests.servers import IndexServer
 
 CONSENTED = {
     "calling": "+12125550123",

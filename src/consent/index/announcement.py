@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import hiredis
 
-from consent.index.address import Address, parse_address
+from consent.index.address import Address, Servers, parse_servers
 from consent.index.link import encode_command, greeting
+from consent.index.nodes import connect, owners
 
 CONNECT_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 1.0
@@ -31,11 +32,12 @@ async def announcements(
 
     Never ends and never raises for a server that is gone: it is tried again.
     """
-    address = parse_address(url)
+    servers = parse_servers(url)
     while True:
         with suppress(OSError, EOFError, TimeoutError, hiredis.HiredisError):
             async with asyncio.timeout(CONNECT_SECONDS):
-                reader, writer = await _connect(address, tls)
+                address = await _home(servers, tls)
+                reader, writer = await connect(address, tls)
             try:
                 async for announced in _heard(reader, writer, channel, address):
                     yield announced
@@ -44,13 +46,15 @@ async def announcements(
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _connect(
-    address: Address, tls: ssl.SSLContext | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if address.path:
-        return await asyncio.open_unix_connection(address.path)
-    context = (tls or ssl.create_default_context()) if address.tls else None
-    return await asyncio.open_connection(address.host, address.port, ssl=context)
+async def _home(servers: Servers, tls: ssl.SSLContext | None) -> Address:
+    """The node that announcements are made on: that of the first shard.
+
+    A cluster spreads them to all nodes, but who announces is told of those heard at one.
+    """
+    found = await owners(servers, (), tls)
+    if found is None or (home := found[0][0]) is None:
+        raise EOFError
+    return home
 
 
 async def _heard(

@@ -3,7 +3,7 @@
 Every key of a called number carries the same hash tag, the shard of its block, and so does the
 stamp that proves the shard whole: one round trip to one node brings the facts and their proof.
 
-    {a3}:s                 hash    stamp: e epoch, q sequence applied, b the epoch of a rebuild
+    {a3}:s                 hash    stamp: e epoch, q sequence applied, b the proof of a rebuild
                                    that has not finished, l<list> the readable generations and
                                    the forms of their categories: "17:0d 18:0m2450,1s7000"
     {a3}:d:<list>.<gen>:<bit>:<block>
@@ -12,7 +12,8 @@ stamp that proves the shard whole: one round trip to one node brings the facts a
     {a3}:p:<list>.<gen>:<bit>:<span>
                            hash    the same for a sparse block: <n % SPAN // width> -> the
                                    numbers of that stretch as gaps (varint) from its start on
-    {a3}:m:<list>.<gen>    hash    manifest: <bit>.<first block> -> see `_Part` in store.py
+    {a3}:m:<list>.<gen>    hash    manifest: <bit>.<first block> -> see `_Part` in store.py, and
+                                   m the mark of who last published it
     {a3}:b:<bucket>        hash    <low> -> profile, <low><entity> -> consent
     {a3}:x:<called>        hash    <calling> -> a | b, the subscriber's own exact entries
 

@@ -21,10 +21,11 @@ from typing import Any, Final, Literal, cast
 import hiredis
 
 from consent.index.address import Address
-
-Settle = Callable[[list[Any] | None], None]
+from consent.index.topology import Redirect, read_redirect
 
 PING: Final = b"*1\r\n$4\r\nPING\r\n"
+ROLE: Final = b"*1\r\n$4\r\nROLE\r\n"
+_MISPLACED: Final = ("MOVED ", "CLUSTERDOWN ", "LOADING ", "MASTERDOWN ", "READONLY ")
 _LATE_TIMER_S: Final = 0.002
 _HELD_UP_S: Final = 0.1
 _RECOVERED_S: Final = 0.05
@@ -34,6 +35,17 @@ def encode_command(*words: bytes | str | int) -> bytes:
     """A command in the server's protocol (RESP), as bytes to be sent."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # any length
     return packed
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """A node of a cluster sends the question elsewhere; the replies hold its errors."""
+
+    replies: list[Any]
+    where: Redirect
+
+
+Settle = Callable[[list[Any] | Redirected | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,11 @@ class _Wire(asyncio.Protocol):
 
 
 class Link:
-    """A connection kept up for as long as the link is started. Belongs to one event loop."""
+    """A connection kept up for as long as the link is started. Belongs to one event loop.
+
+    A link to one node of several tells `troubled` when another may have taken its node's place.
+    With `primary` the node must not be a replica.
+    """
 
     def __init__(
         self,
@@ -137,8 +153,12 @@ class Link:
         timing: Timing = Timing(),
         most_waiting: int = 4096,
         tls: ssl.SSLContext | None = None,
+        troubled: Callable[[], None] | None = None,
+        primary: bool = False,
     ) -> None:
         self.address = address
+        self.troubled = troubled
+        self.primary = primary
         self.timing = timing
         self.most_waiting = most_waiting
         self.tls = (tls or ssl.create_default_context()) if address.tls else None
@@ -203,6 +223,13 @@ class Link:
     def answered(self, ask: _Ask) -> None:
         """All replies of a question came in time."""
         if ask.error:
+            if self.troubled is not None:
+                if ask.error.startswith(_MISPLACED):
+                    self.troubled()
+                where = read_redirect(ask.error, asked=self.address)
+                if where is not None:
+                    self._settle(ask, Redirected(ask.replies, where))
+                    return
             self.errors += 1
             self.last_error = ask.error
             self.give_up(ask)
@@ -218,7 +245,7 @@ class Link:
             self._wire = None
             self._open(why)
 
-    def _settle(self, ask: _Ask, replies: list[Any] | None) -> None:
+    def _settle(self, ask: _Ask, replies: list[Any] | Redirected | None) -> None:
         settle, ask.settle = ask.settle, None
         if settle is None:
             return
@@ -269,6 +296,8 @@ class Link:
     def _open(self, why: str) -> None:
         self.last_error = why
         self.state = "open"
+        if self.troubled is not None:
+            self.troubled()
 
     def _beat_by(self, instant: float) -> None:
         self._beat_due = instant
@@ -291,7 +320,7 @@ class Link:
         elif waited > timing.stall_s and self.state == "closed":
             self._open(f"a heartbeat was not answered in {timing.stall_s:g} s")
 
-    def _pong(self, replies: list[Any] | None) -> None:
+    def _pong(self, replies: list[Any] | Redirected | None) -> None:
         # Recovered means fast enough to be of use, not only alive.
         took = self._loop.time() - self._pinged
         if replies is not None and took <= max(0.005, min(self._budget_s, _RECOVERED_S)):
@@ -346,16 +375,20 @@ class Link:
         return wire
 
     async def _log_in(self, wire: _Wire) -> str:
-        commands = list(greeting(self.address))
-        answer: asyncio.Future[list[Any] | None] = self._loop.create_future()
+        commands = list(greeting(self.address)) + ([ROLE] if self.primary else [])
+        answer: asyncio.Future[bool] = self._loop.create_future()
 
-        def settle(replies: list[Any] | None) -> None:
+        def settle(replies: list[Any] | Redirected | None) -> None:
             if not answer.done():
-                answer.set_result(replies)
+                answer.set_result(replies is not None)
 
         ask = _Ask(len(commands), inf, settle)
         wire.send(ask, b"".join(commands))
-        return "" if await answer is not None else ask.error or "it closed the connection"
+        if not await answer:
+            return ask.error or "it closed the connection"
+        if self.primary and ask.replies[-1][0] != b"master":
+            return "it is not the primary"
+        return ""
 
 
 def greeting(address: Address) -> Iterable[bytes]:

@@ -3,7 +3,8 @@
 Invariants:
 - an answer is "no" only if the stamp read after the facts, in the same pipeline, is of this
   epoch, lists the generation asked and has not gone back in the ledger's sequence;
-- nothing raises on the way of a call: what could not be read is named in `Facts.unknown`.
+- nothing raises on the way of a call: what could not be read is named in `Facts.unknown`;
+- a call asks one node, and where a cluster sends it to another one, that one after it.
 """
 
 import asyncio
@@ -16,11 +17,15 @@ from typing import Any, Final
 
 from consent.facts import NO_PROFILE, UNKNOWN, Facts
 from consent.index import layout
-from consent.index.address import parse_address
-from consent.index.link import Link, Timing, encode_command
+from consent.index.address import parse_servers
+from consent.index.link import Redirected, Timing, encode_command
+from consent.index.nodes import Nodes
 
 REFUSES: Final = "called.refuses"
+ASKING: Final = encode_command("ASKING")
 _MOST_PLANS: Final = 1024
+_MOST_READS: Final = 3
+"""Of one call: it may be sent to another node, and may learn how a list is written."""
 _FORM: Final = re.compile(rb"(\d+)([dsm])(\d*)")
 
 
@@ -105,7 +110,7 @@ class _Plan:
 
 
 class IndexReader:
-    """Reads facts from the server at `url` for the index of one epoch.
+    """Reads facts from the servers at `url` (see `parse_servers`) for the index of one epoch.
 
     `epoch` may be set anew after a rebuild. Belongs to the event loop that starts it.
     """
@@ -119,8 +124,9 @@ class IndexReader:
         most_waiting: int = 4096,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        address = parse_address(url)
-        self.link: Final = Link(address, timing=timing, most_waiting=most_waiting, tls=tls)
+        self.nodes: Final = Nodes(
+            parse_servers(url), timing=timing, most_waiting=most_waiting, tls=tls
+        )
         self.stale = 0
         self._plans: dict[object, _Plan] = {}
         self.epoch = epoch
@@ -141,32 +147,32 @@ class IndexReader:
     async def start(self) -> None:
         """Connect and keep connected; returns after the first attempt, whatever came of it."""
         self._loop = asyncio.get_running_loop()
-        await self.link.start()
+        await self.nodes.start()
 
     async def close(self) -> None:
-        await self.link.close()
+        await self.nodes.close()
 
     @property
     def state(self) -> str:
-        """The breaker: "closed" while reads go to the server, "open" while none does."""
-        return self.link.state
+        """The breakers: "closed" while reads go to every node, "open" while one is left out."""
+        return self.nodes.state
 
     def outcomes(self) -> dict[str, int]:
         """How reads ended, counted since the start; "stale" are those whose stamp did not prove
         the facts, "rejected" those not sent because too many were waiting."""
-        link = self.link
-        failed = link.timeouts + link.errors + self.stale
+        counts = self.nodes.counts()
+        failed = counts["timeouts"] + counts["errors"] + self.stale
         return {
-            "ok": max(0, link.reads - failed),
-            "timeout": link.timeouts,
-            "error": link.errors,
+            "ok": max(0, counts["reads"] - failed),
+            "timeout": counts["timeouts"],
+            "error": counts["errors"],
             "stale": self.stale,
-            "rejected": link.rejected,
+            "rejected": counts["rejected"],
         }
 
     @property
     def last_error(self) -> str:
-        return self.link.last_error
+        return self.nodes.last_error
 
     async def facts(self, question: Question, *, deadline: float) -> Facts:
         """The facts, by `deadline` (an instant of the loop's clock) and a few milliseconds."""
@@ -181,15 +187,10 @@ class IndexReader:
 
     def read(self, question: Question, *, deadline: float, done: Callable[[Facts], None]) -> None:
         """The same without a coroutine: `done` is called once, maybe before this returns."""
-        self._read(question, deadline, done, first=True)
+        self._read(question, deadline, done, _MOST_READS)
 
     def _read(
-        self,
-        question: Question,
-        deadline: float,
-        done: Callable[[Facts], None],
-        *,
-        first: bool,
+        self, question: Question, deadline: float, done: Callable[[Facts], None], reads_left: int
     ) -> None:
         key = (question.lists, question.categories)
         plan = self._plans.get(key)
@@ -197,23 +198,23 @@ class IndexReader:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             plan = self._plans[key] = _Plan(question)
+        shard = layout.shard_of(question.called)
         try:
-            payload, expected = self._encode(question, plan)
+            commands = self._commands(question, plan, shard)
         except (OverflowError, ValueError, TypeError) as error:
-            self._fault(error)
+            self._fault(shard, error)
             done(UNKNOWN)
             return
-        self.link.ask(
-            payload,
-            expected=expected,
+        self.nodes.route[shard].ask(
+            b"".join(commands),
+            expected=len(commands),
             deadline=deadline,
-            settle=partial(self._settle, question, plan, plan.looks, deadline, done, first),
+            settle=partial(self._settle, question, plan, plan.looks, deadline, done, reads_left),
         )
 
-    def _encode(self, question: Question, plan: _Plan) -> tuple[bytes, int]:
+    def _commands(self, question: Question, plan: _Plan, shard: int) -> list[bytes]:
         called = question.called
         block, offset = divmod(called, layout.BLOCK)
-        shard = block % layout.SHARDS
         tag = layout.TAGS[shard]
         commands = []
         if plan.looks:
@@ -255,7 +256,7 @@ class IndexReader:
             )
         # The stamp last: what a FLUSHALL took away before a read above is then seen here.
         commands.append(plan.stamps[shard])
-        return b"".join(commands), len(commands)
+        return commands
 
     def _settle(
         self,
@@ -264,26 +265,73 @@ class IndexReader:
         looks: tuple[tuple[int, bytes, int], ...],
         deadline: float,
         done: Callable[[Facts], None],
-        first: bool,
-        replies: list[Any] | None,
+        reads_left: int,
+        replies: list[Any] | Redirected | None,
     ) -> None:
         facts: Facts | None = UNKNOWN
+        if isinstance(replies, Redirected):
+            self._redirect(question, plan, looks, deadline, done, reads_left - 1, replies)
+            return
         if replies is not None:
             try:
                 facts = self._decode(question, plan, looks, replies)
             except (IndexError, ValueError, TypeError) as error:
-                self._fault(error)
+                self._fault(layout.shard_of(question.called), error)
         if facts is not None:
             done(facts)
-        elif first:
-            self._read(question, deadline, done, first=False)
+        elif reads_left > 1:
+            self._read(question, deadline, done, reads_left - 1)
         else:
             done(UNKNOWN)
 
-    def _fault(self, error: Exception) -> None:
+    def _redirect(
+        self,
+        question: Question,
+        plan: _Plan,
+        looks: tuple[tuple[int, bytes, int], ...],
+        deadline: float,
+        done: Callable[[Facts], None],
+        reads_left: int,
+        redirected: Redirected,
+    ) -> None:
+        """Read again where a node of a cluster said, if that can still prove the facts."""
+        shard = layout.shard_of(question.called)
+        if redirected.where.for_good:
+            self.nodes.moved(shard, redirected.where)
+            if reads_left:
+                self._read(question, deadline, done, reads_left)
+            else:
+                done(UNKNOWN)
+            return
+        # The slot is on its way to another node, key by key. What is found here is a fact; that
+        # something is found nowhere is proven only once the stamp has gone over as well.
+        replies = redirected.replies
+        elsewhere = [at for at, reply in enumerate(replies) if isinstance(reply, Exception)]
+        if not reads_left or plan.looks is not looks or elsewhere[-1] != len(replies) - 1:
+            done(UNKNOWN)
+            return
+        commands = self._commands(question, plan, shard)
+
+        def settle(answers: list[Any] | Redirected | None) -> None:
+            if not isinstance(answers, list):
+                done(UNKNOWN)
+                return
+            for at, answer in zip(elsewhere, answers[1::2], strict=True):
+                replies[at] = answer
+            self._settle(question, plan, looks, deadline, done, reads_left, replies)
+
+        self.nodes.towards(redirected.where).ask(
+            b"".join(ASKING + commands[at] for at in elsewhere),
+            expected=2 * len(elsewhere),
+            deadline=deadline,
+            settle=settle,
+        )
+
+    def _fault(self, shard: int, error: Exception) -> None:
         # The kind alone: the text could hold a number.
-        self.link.errors += 1
-        self.link.last_error = f"a question or a value not of the layout: {type(error).__name__}"
+        link = self.nodes.route[shard]
+        link.errors += 1
+        link.last_error = f"a question or a value not of the layout: {type(error).__name__}"
 
     def _decode(
         self,

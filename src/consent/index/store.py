@@ -1,4 +1,4 @@
-"""The writer of the index: list generations, ledger events, rebuilds. The one user of redis-py.
+"""The writer of the index: list generations, ledger events, rebuilds.
 
 Invariants:
 - what readers are told is whole: a generation enters the stamps after its last block has been
@@ -15,21 +15,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from secrets import token_hex
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from consent.category import mask
 from consent.event import Event, EventKind
 from consent.facts import ALL_BIT, NO_PROFILE, Consent
 from consent.index import layout
-from consent.index.address import parse_address
+from consent.index.address import Kind, parse_servers
 from consent.index.blocks import Blocks, Numbers, count_gaps
 from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
+from consent.index.servers import ServerError, open_servers, primaries, routes
 
 Progress = Callable[[int], None]
 """Told how many numbers have been written since it was told before."""
@@ -61,16 +60,24 @@ end
 return 1
 """
 
+_MARK_GENERATION: Final = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'm', ARGV[3])
+return 1
+"""
+
 _PUBLISH_GENERATION: Final = (
     """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+if redis.call('HGET', KEYS[2], 'm') ~= ARGV[6] then return 2 end
 """
     + _SET_READABLE
 )
 
 # ARGV[3] is the sequence that the shard must have reached: that of the batch sent before this
-# one, which may have failed. Then five words an event: sequence, verb, index of its key, a, b.
+# one, which may have failed, or been lost with a primary whose replica lagged. Then five words an
+# event: sequence, verb, index of its key, a, b.
 _APPLY: Final = """
 local stamp = redis.call('HMGET', KEYS[1], ARGV[1], 'q')
 if stamp[1] ~= ARGV[2] then return 0 end
@@ -109,26 +116,25 @@ if last > applied then redis.call('HSET', KEYS[1], 'q', string.format('%.0f', la
 return 1
 """
 
+# ARGV[3] is what the shard must have reached, ARGV[4] what it then has; with ARGV[5] this was the
+# last step of a rebuild.
 _ADVANCE: Final = """
 local stamp = redis.call('HMGET', KEYS[1], ARGV[1], 'q')
 if stamp[1] ~= ARGV[2] then return 0 end
-if tonumber(stamp[2] or '0') < tonumber(ARGV[3]) then
-  redis.call('HSET', KEYS[1], 'q', ARGV[3])
+local applied = tonumber(stamp[2] or '0')
+if applied < tonumber(ARGV[3]) then return 2 end
+if not stamp[2] or applied < tonumber(ARGV[4]) then redis.call('HSET', KEYS[1], 'q', ARGV[4]) end
+if ARGV[5] then
+  redis.call('HSET', KEYS[1], 'e', ARGV[5])
+  redis.call('HDEL', KEYS[1], ARGV[1])
 end
-return 1
-"""
-
-_FINISH_REBUILD: Final = """
-if redis.call('HGET', KEYS[1], 'b') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'e', ARGV[1], 'q', ARGV[2])
-redis.call('HDEL', KEYS[1], 'b')
 return 1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a shard says of itself; `building` is the epoch of a rebuild that is not finished."""
+    """What a shard says of itself; `building` is the proof of a rebuild that is not finished."""
 
     epoch: str
     sequence: int
@@ -136,8 +142,21 @@ class Stamp:
     building: str
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that holds shards; `lost` of them have no stamp of this index's epoch."""
+
+    name: str
+    version: str
+    replicas: int
+    used_bytes: int
+    shards: int
+    lost: int
+    applied: int
+
+
 class IndexStore:
-    """Writes to the index server at `url`.
+    """Writes to the index servers at `url` (see `parse_servers`).
 
     Raises IndexRefused for a server that must not be used: older than version 7, or one that
     may evict keys. `create`, `attach` or `rebuild` must come before other writes.
@@ -146,17 +165,17 @@ class IndexStore:
     def __init__(
         self, url: str, *, connect_timeout_s: float = 2.0, timeout_s: float = 10.0
     ) -> None:
-        self._name = parse_address(url).name
-        # One retry, without delay: a pooled connection may be of a server since restarted.
-        self._server: Any = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=connect_timeout_s,
-            socket_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),
-            protocol=2,
+        self._servers = parse_servers(url)
+        self._name = self._servers.name
+        self._server = open_servers(
+            self._servers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
         )
         self._field = "e"
-        self._epoch = ""
+        self._epoch = self._proof = ""
+        self._shards: Sequence[int] = range(layout.SHARDS)
+        """Those that are written to: fewer while some are rebuilt."""
+        self._begun: dict[tuple[int, int], set[bytes]] = {}
+        """The parts of the manifests of generations that were written here."""
         try:
             self._check_server()
         except IndexUnavailable:
@@ -168,26 +187,57 @@ class IndexStore:
 
     def _check_server(self) -> None:
         with self._faults():
-            about = self._server.info()
-        version = str(about.get("redis_version", "0"))
-        if int(version.split(".", maxsplit=1)[0]) < 7:
-            raise IndexRefused(
-                f"index server {self._name} is version {version}: expected 7 or later"
-            )
-        policy = about.get("maxmemory_policy")
-        if policy != "noeviction":
-            raise IndexRefused(
-                f"index server {self._name} has maxmemory-policy {policy}: expected noeviction,"
-                " since an evicted refusal would read as none (CONFIG SET maxmemory-policy"
-                " noeviction)"
-            )
+            nodes = primaries(self._server, self._servers)
+            about = {name: client.info() for name, client in nodes.items()}
+        for name, said in about.items():
+            version = str(said.get("redis_version", "0"))
+            if int(version.split(".", maxsplit=1)[0]) < 7:
+                raise IndexRefused(f"index server {name} is version {version}: expected 7 or later")
+            policy = said.get("maxmemory_policy")
+            if policy != "noeviction":
+                raise IndexRefused(
+                    f"index server {name} has maxmemory-policy {policy}: expected noeviction,"
+                    " since an evicted refusal would read as none (CONFIG SET maxmemory-policy"
+                    " noeviction)"
+                )
+            if said.get("cluster_enabled") and self._servers.kind is not Kind.CLUSTER:
+                raise IndexRefused(
+                    f"index server {name} is a node of a cluster: expected a URL with"
+                    " redis+cluster://"
+                )
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except redis.RedisError as error:
+        except ServerError as error:
             raise IndexUnavailable(f"index server {self._name}: {error}") from error
+
+    def nodes(self, epoch: str) -> list[Node]:
+        """The nodes that hold shards, by name, and what they have of the index of this epoch."""
+        stamps = self.stamps()
+        with self._faults():
+            route = routes(self._server, self._servers)
+            about = {
+                name: client.info()
+                for name, client in primaries(self._server, self._servers).items()
+            }
+        found = []
+        for name, said in about.items():
+            mine = [stamps[shard] for shard in range(layout.SHARDS) if route[shard] == name]
+            held = [stamp for stamp in mine if stamp and stamp.epoch == epoch]
+            found.append(
+                Node(
+                    name,
+                    version=str(said.get("valkey_version") or said["redis_version"]),
+                    replicas=int(said["connected_slaves"]),
+                    used_bytes=int(said["used_memory"]),
+                    shards=len(mine),
+                    lost=len(mine) - len(held),
+                    applied=min((stamp.sequence for stamp in held), default=0),
+                )
+            )
+        return found
 
     # Epochs and stamps.
 
@@ -214,7 +264,7 @@ class IndexStore:
 
     def attach(self, epoch: str) -> None:
         """Write to the index of this epoch. Raises IndexLost if the server does not hold it."""
-        self._epoch = epoch
+        self._epoch = self._proof = epoch
         self._present()
 
     def _present(self) -> list[Stamp]:
@@ -222,6 +272,23 @@ class IndexStore:
         if not self._epoch or len(stamps) < layout.SHARDS:
             raise self._lost(layout.SHARDS - len(stamps))
         return stamps
+
+    def lost_shards(self, epoch: str) -> tuple[int, ...]:
+        """The shards without the stamp of this epoch: of an emptied node, or all of another's."""
+        return tuple(
+            shard
+            for shard, stamp in enumerate(self.stamps())
+            if not (stamp and epoch and stamp.epoch == epoch)
+        )
+
+    def unreadable(self, generations: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of some (list, generation) that not every shard says are readable."""
+        stamps = self._present()
+        return [
+            (list_id, generation)
+            for list_id, generation in generations
+            if any(generation not in stamp.generations.get(list_id, ()) for stamp in stamps)
+        ]
 
     def _lost(self, shards: int) -> IndexLost:
         return IndexLost(
@@ -237,7 +304,7 @@ class IndexStore:
             for shard in range(layout.SHARDS):
                 pipe.hset(layout.stamp_key(shard), mapping={"e": epoch, "q": 0})
             pipe.execute()
-        self._epoch = epoch
+        self._epoch = self._proof = epoch
 
     def rebuild(
         self,
@@ -247,18 +314,22 @@ class IndexStore:
         events: Iterable[Event],
         last_sequence: int,
         progress: Progress | None = None,
+        shards: Sequence[int] = range(layout.SHARDS),
     ) -> None:
-        """Make the whole index anew from (list, generation, category bit, numbers) and events.
+        """Make the index anew from (list, generation, category bit, numbers) and events.
 
         `events` are all of the ledger's through `last_sequence`. Facts are unknown to readers,
-        and other writers get IndexLost, from the first step to the last.
+        and other writers get IndexLost, from the first step to the last. Where only some `shards`
+        were lost, with their node, the others stay as they are and readable; `epoch` is theirs.
         """
+        self._shards = shards
         self._clear()
-        self._epoch, self._field = epoch, "b"
+        # No other rebuild proves itself by this one's stamps, though it were of the same epoch.
+        self._epoch, self._proof, self._field = epoch, f"{epoch} {token_hex(8)}", "b"
         try:
             with self._faults(), self._server.pipeline(transaction=False) as pipe:
-                for shard in range(layout.SHARDS):
-                    pipe.hset(layout.stamp_key(shard), "b", epoch)
+                for shard in shards:
+                    pipe.hset(layout.stamp_key(shard), "b", self._proof)
                 pipe.execute()
             written = {}
             for list_id, generation, bit, numbers in generations:
@@ -266,21 +337,32 @@ class IndexStore:
                 written[list_id, generation] = True
             for list_id, generation in written:
                 self.publish_generation(list_id, generation)
-            self.apply(events)
-            self._on_all_shards(_FINISH_REBUILD, epoch, last_sequence)
+            mine = frozenset(shards)
+            reached = [0] * layout.SHARDS
+            self._apply(
+                (event for event in events if layout.shard_of(event.called) in mine), reached
+            )
+            self._advance(last_sequence, reached, epoch)
         finally:
-            self._field = "e"
+            self._proof, self._field, self._shards = epoch, "e", range(layout.SHARDS)
 
     def _clear(self) -> None:
-        with self._faults():
-            self._server.delete(*(layout.stamp_key(shard) for shard in range(layout.SHARDS)))
-            found = self._server.scan_iter(match=b"{??}:[sdmbx]*", count=5000)
-            while keys := list(islice(found, 5000)):
-                self._server.unlink(*keys)
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for shard in self._shards:
+                pipe.delete(layout.stamp_key(shard))
+            pipe.execute()
+            mine = {layout.TAGS[shard] for shard in self._shards}
+            for client in primaries(self._server, self._servers).values():
+                found = client.scan_iter(match=b"{??}:[sdmbpx]*", count=5000)
+                while keys := list(islice(found, 5000)):
+                    for key in keys:
+                        if key[:4] in mine:
+                            pipe.unlink(key)
+                    pipe.execute()
 
     def _on_all_shards(self, script: str, *words: bytes | str | int) -> None:
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
-            for shard in range(layout.SHARDS):
+            for shard in self._shards:
                 pipe.eval(script, 1, layout.stamp_key(shard), *words)
             self._prove(pipe.execute())
 
@@ -290,7 +372,8 @@ class IndexStore:
             raise self._lost(lost)
         if 2 in answers:
             raise IndexUnavailable(
-                f"index server {self._name} refused a batch of events: those after it must wait"
+                f"index server {self._name} lacks something that was written before, as after a"
+                " failover: it must be written again first"
             )
 
     # Files: generations of lists.
@@ -311,9 +394,12 @@ class IndexStore:
         half written is retired first, unless the same numbers are written again. The answer is
         the bytes of the values written.
         """
+        if len(self._shards) < layout.SHARDS:
+            shards = numbers // np.uint64(layout.BLOCK) % np.uint64(layout.SHARDS)
+            numbers = numbers[np.isin(shards, np.array(self._shards, np.uint64))]
         blocks = Blocks.cut(numbers)
         where = _Where(list_id, generation, category_bit)
-        written = [part for part in self._parts(0, where) if part.bit == category_bit]
+        written = [part for part in self._form_of(where) if part.bit == category_bit]
         width = max((part.width for part in written), default=0) or blocks.best_width()
         self._begin(where, blocks, width if blocks.sparse.any() else 0)
         held = 0
@@ -357,8 +443,9 @@ class IndexStore:
         shards = blocks.ids % np.uint64(layout.SHARDS)
         part = b"%d.%d" % (where.bit, int(blocks.ids[0]) if len(blocks.ids) else 0)
         any_dense = not blocks.sparse.all() or not len(blocks.ids)
+        self._begun.setdefault((where.list_id, where.generation), set()).add(part)
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
-            for shard in range(layout.SHARDS):
+            for shard in self._shards:
                 mine = shards == shard
                 dense, sparse = mine & ~blocks.sparse, mine & blocks.sparse
                 head = (blocks.counts[mine].sum(), width, any_dense, dense.sum())
@@ -371,7 +458,7 @@ class IndexStore:
                     layout.stamp_key(shard),
                     where.manifest(shard),
                     self._field,
-                    self._epoch,
+                    self._proof,
                     part,
                     entry.astype("<u8").tobytes(),
                 )
@@ -380,13 +467,35 @@ class IndexStore:
     def _parts(self, shard: int, where: "_Where") -> list["_Part"]:
         with self._faults():
             manifest = self._server.hgetall(where.manifest(shard))
+        manifest.pop(b"m", None)
         return [_read_part(name, entry) for name, entry in sorted(manifest.items())]
 
+    def _form_of(self, where: "_Where") -> list["_Part"]:
+        """The parts of a generation as one shard tells them: their forms are those of all.
+
+        A shard that is not being rebuilt, if there is one, since it is what readers go by.
+        """
+        kept = set(range(layout.SHARDS)) - set(self._shards)
+        return self._parts(min(kept, default=0), where)
+
     def publish_generation(self, list_id: int, generation: int) -> None:
-        """Make a written generation readable, shard by shard, beside those that are."""
+        """Make a written generation readable, shard by shard, beside those that are.
+
+        Counted once more before: a primary lost on the way may have taken blocks with it that
+        its replica never had. Raises IndexUnavailable where it must be written again.
+        """
         where = _Where(list_id, generation)
+        # What a replica has is what its primary had up to some instant. So a shard that still has
+        # the mark when it is published has all that was counted after the mark was set.
+        mark = token_hex(8)
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for shard in self._shards:
+                keys = (layout.stamp_key(shard), where.manifest(shard))
+                pipe.eval(_MARK_GENERATION, 2, *keys, self._field, self._proof, mark)
+            self._prove(pipe.execute())
+        self._expect_whole(where)
         forms: dict[int, set[bytes]] = {}
-        for part in self._parts(0, where):
+        for part in self._form_of(where):
             form = forms.setdefault(part.bit, set())
             form |= {b"d"} if part.any_dense else set()
             form |= {b"%d" % part.width} if part.width else set()
@@ -394,14 +503,34 @@ class IndexStore:
             b"%d" % bit + _form(form) for bit, form in sorted(forms.items())
         )
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
-            for shard in range(layout.SHARDS):
-                words = (self._field, self._epoch, b"l%d" % list_id, generation, entry)
+            for shard in self._shards:
+                words = (self._field, self._proof, b"l%d" % list_id, generation, entry, mark)
                 keys = (layout.stamp_key(shard), where.manifest(shard))
                 pipe.eval(_PUBLISH_GENERATION, 2, *keys, *words)
             self._prove(pipe.execute())
+        self._begun.pop((list_id, generation), None)
+
+    def _expect_whole(self, where: "_Where") -> None:
+        """Raises IndexUnavailable unless each shard has every part, and each part its numbers."""
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for shard in self._shards:
+                pipe.hkeys(where.manifest(shard))
+            parts = {frozenset(names) - {b"m"} for names in pipe.execute()}
+        begun = self._begun.get((where.list_id, where.generation), set())
+        counts = self.count_generation(where.list_id, where.generation)
+        if (
+            len(parts) > 1
+            or not begun <= max(parts, default=set())
+            or any(named != held for named, held in counts.values())
+        ):
+            raise IndexUnavailable(
+                f"list {where.list_id} generation {where.generation}: some of it is gone, as after"
+                " a failover: expected all that was written; it must be written again"
+            )
 
     def retire_generation(self, list_id: int, generation: int) -> None:
         """Make a generation unreadable, then delete it; also one left half written by a crash."""
+        self._begun.pop((list_id, generation), None)
         self._on_all_shards(_SET_READABLE, "", "", b"l%d" % list_id, generation)
         where = _Where(list_id, generation)
         for shard in range(layout.SHARDS):
@@ -415,7 +544,7 @@ class IndexStore:
         """For each category bit, how many numbers the manifests name and the blocks hold."""
         where = _Where(list_id, generation)
         counts: dict[int, tuple[int, int]] = {}
-        for shard in range(layout.SHARDS):
+        for shard in self._shards:
             for part in self._parts(shard, where):
                 with self._faults(), self._server.pipeline(transaction=False) as pipe:
                     for key in where.keys(part):
@@ -430,13 +559,23 @@ class IndexStore:
 
     # Events: what the ledger says.
 
-    def apply(self, events: Iterable[Event]) -> int:
+    def apply(self, events: Iterable[Event], *, after: int = 0, through: int = 0) -> int:
         """Bring events into the index, in the order of the ledger; the answer is the last one's.
 
         Those that a shard has had are passed over. There must be no gap: a shard takes the
         sequence of an event as word that it has every earlier one of its numbers, so a writer
-        gives all events that follow `applied()`, and two writers must not split them.
+        gives all events that follow `applied()`, and two writers must not split them. With
+        `after`, what `applied()` said, a shard that has gone back since refuses, and with
+        `through` every shard notes in the end that it has all through that: one without events
+        would hold `applied()` back.
         """
+        reached = [after] * layout.SHARDS
+        last = self._apply(events, reached)
+        if through:
+            self._advance(through, reached)
+        return last
+
+    def _apply(self, events: Iterable[Event], reached: list[int]) -> int:
         last = 0
         stream = iter(events)
         while window := list(islice(stream, _EVENTS_A_WINDOW)):
@@ -444,30 +583,30 @@ class IndexStore:
                 if event.sequence <= last:
                     raise IndexRefused(f"event {event.sequence} after {last}: expected to rise")
                 last = event.sequence
-            self._apply_window(window)
+            self._apply_window(window, reached)
         return last
 
-    def _apply_window(self, window: list[Event]) -> None:
+    def _apply_window(self, window: list[Event], reached: list[int]) -> None:
         by_shard: dict[int, list[Event]] = {}
         for event in window:
             by_shard.setdefault(layout.shard_of(event.called), []).append(event)
         width = layout.bucket_width(self._epoch)
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
             for shard, events in by_shard.items():
-                reached = 0
                 for first in range(0, len(events), _EVENTS_A_SCRIPT):
                     batch = events[first : first + _EVENTS_A_SCRIPT]
                     keys, words = _batch(batch, layout.stamp_key(shard), width)
-                    pipe.eval(_APPLY, len(keys), *keys, self._field, self._epoch, reached, *words)
-                    reached = batch[-1].sequence
+                    proof = (self._field, self._proof, reached[shard])
+                    pipe.eval(_APPLY, len(keys), *keys, *proof, *words)
+                    reached[shard] = batch[-1].sequence
             self._prove(pipe.execute())
 
-    def advance(self, sequence: int) -> None:
-        """Note in every shard that all events through `sequence` have been applied.
-
-        For now and then: a shard without events would hold `applied()` back.
-        """
-        self._on_all_shards(_ADVANCE, self._field, self._epoch, sequence)
+    def _advance(self, sequence: int, reached: list[int], *finished: str) -> None:
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for shard in self._shards:
+                words = (self._field, self._proof, reached[shard], sequence, *finished)
+                pipe.eval(_ADVANCE, 1, layout.stamp_key(shard), *words)
+            self._prove(pipe.execute())
 
     # Announcements.
 

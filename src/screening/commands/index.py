@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from consent.index import IndexLost, IndexStore, name_epoch
-from consent.loading import dnc_generations
+from consent.index import SHARDS, IndexLost, IndexStore, name_epoch
+from consent.loading import dnc_generations, restore_lists
 from consent.projection import catch_up
 from screening.settings import Settings
 from screening.state import State, open_state
@@ -19,16 +19,36 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("status")
 def status() -> None:
     """Whether the index is the record's, and how far it has come; exit 1 when it is lost."""
-    out = Console(highlight=False)
-    with open_state(Settings()) as state, state.index() as store:
+    out = Console(highlight=False, soft_wrap=True)
+    with open_state(Settings()) as state:
         last = state.record().ledger.last_sequence()
-        out.print(f"epoch {store.epoch()}, applied {store.applied()} of {last} events")
-        for each in state.record().catalogue.lists():
-            if each.kind == "dnc" and each.active:
-                counts = store.count_generation(each.id, each.active.generation)
-                held = sum(found for _, found in counts.values())
-                mark = "" if held == each.active.loaded else "  [red]differs from the record[/red]"
-                out.print(f"{each.name} generation {each.active.generation}: {held} numbers{mark}")
+        _show_nodes(state, out)
+        with state.index() as store:
+            _show_lists(state, store, out, last)
+
+
+def _show_nodes(state: State, out: Console) -> None:
+    store = IndexStore(state.redis_url)
+    try:
+        for node in store.nodes(state.record().index_epoch()):
+            lost = f"  [red]{node.lost} lost[/red]" if node.lost else ""
+            out.print(
+                f"node {node.name}: {node.version}, {node.shards} of {SHARDS} shards,"
+                f" {node.replicas} replicas, {node.used_bytes >> 20} MiB,"
+                f" applied {node.applied}{lost}"
+            )
+    finally:
+        store.close()
+
+
+def _show_lists(state: State, store: IndexStore, out: Console, last: int) -> None:
+    out.print(f"epoch {store.epoch()}, applied {store.applied()} of {last} events")
+    for each in state.record().catalogue.lists():
+        if each.kind == "dnc" and each.active:
+            counts = store.count_generation(each.id, each.active.generation)
+            held = sum(found for _, found in counts.values())
+            mark = "" if held == each.active.loaded else "  [red]differs from the record[/red]"
+            out.print(f"{each.name} generation {each.active.generation}: {held} numbers{mark}")
 
 
 @app.command("rebuild")
@@ -44,22 +64,23 @@ def rebuild(
             try:
                 with state.index() as store:
                     catch_up(state.record(), store)
+                    restore_lists(state.record(), store, state.folder)
             except IndexLost:
                 pass
             else:
                 out.print("the index is whole")
                 return
-        _rebuild(state, out)
+        _rebuild(state, out, only_lost=if_lost)
 
 
-def _rebuild(state: State, out: Console) -> None:
+def _rebuild(state: State, out: Console, *, only_lost: bool) -> None:
+    """With `only_lost` no more than what an emptied node held: the others stay in use."""
     record = state.record()
     expected = sum(
         each.active.loaded
         for each in record.catalogue.lists()
         if each.kind == "dnc" and each.active
     )
-    epoch = name_epoch(secrets.token_hex(8))
     store = IndexStore(state.redis_url)
     columns = (
         TextColumn("{task.description}"),
@@ -69,7 +90,10 @@ def _rebuild(state: State, out: Console) -> None:
     )
     try:
         with Progress(*columns, console=out) as bars:
-            task = bars.add_task("index", total=max(1, expected))
+            epoch, shards = record.index_epoch(), store.lost_shards(record.index_epoch())
+            if not only_lost or not shards or len(shards) == SHARDS:
+                epoch, shards = name_epoch(secrets.token_hex(8)), tuple(range(SHARDS))
+            task = bars.add_task("index", total=max(1, expected * len(shards) // SHARDS))
             last = record.ledger.last_sequence()
             store.rebuild(
                 epoch,
@@ -77,6 +101,7 @@ def _rebuild(state: State, out: Console) -> None:
                 events=record.ledger.events(),
                 last_sequence=last,
                 progress=lambda numbers: bars.advance(task, numbers),
+                shards=shards,
             )
         record.set_index_epoch(epoch)
         catch_up(record, store)

@@ -23,7 +23,7 @@ from consent.calling import (
 from consent.category import BIT
 from consent.durable import written_whole
 from consent.entity import Entity
-from consent.index import IndexStore
+from consent.index import BLOCK, IndexStore
 from consent.listing import Form, Listing, ListingError, Rejected, Values, open_source, read_listing
 from consent.originals import OriginalError, Originals
 from consent.record import Generation, GenerationState, ListInfo, ListKind, Record
@@ -47,7 +47,7 @@ MOST_REJECTED_KEPT: Final = 100_000
 """Rejected lines written out; beyond that a file is no list, and they are only counted."""
 
 Progress = Callable[[int, int], None]
-"""Told the bytes read so far and in all; the original is read twice, to keep it and to load it."""
+"""Told the bytes done so far and in all: a third each to keep, to read and to write a list."""
 
 
 class LoadError(Exception):
@@ -91,7 +91,7 @@ def load_list(
             with open_source(path) as source:
                 total = os.stat(path).st_size  # noqa: PTH116 - a Path is not always a file's
                 kept = Originals(folder / ORIGINALS).keep(
-                    source, progress=_halved(progress, lambda: source.done, total, first=True)
+                    source, progress=_third(progress, 0, total, done=lambda: source.done)
                 )
             written_as = f"{form.format}:{form.column}" if form.column else form.format
             if before and (before.sha256, before.format) == (kept.sha256, written_as):
@@ -100,9 +100,8 @@ def load_list(
                     already=True,
                 )  # fmt: skip
             listing, rejected_path = _read(
-                folder, name, form, kept.sha256,
-                _halved(progress, lambda: kept.size_bytes, kept.size_bytes, first=False),
-            )  # fmt: skip
+                folder, name, form, kept.sha256, _third(progress, 1, kept.size_bytes)
+            )
         except (ListingError, OriginalError) as refused:
             raise LoadError(str(refused)) from None
         _guard(name, listing, before, rejected=rejected_path, force=force)
@@ -118,7 +117,10 @@ def load_list(
             category=category,
         )
         try:
-            _write(record, store, folder, kind=kind, began=began, listing=listing)
+            _write(
+                record, store, folder, kind=kind, began=began, listing=listing,
+                progress=_third(progress, 2, listing.loaded),
+            )  # fmt: skip
             record.catalogue.activate(
                 began,
                 loaded=listing.loaded,
@@ -161,12 +163,13 @@ def rollback_list(record: Record, store: IndexStore, folder: Path, *, name: str,
 def dnc_generations(record: Record, folder: Path) -> Iterator[tuple[int, int, int, Values]]:
     """List, generation, category bit and numbers of every do-not-call list in force.
 
-    What a rebuild of the index is made of. Raises LoadError where an original is gone.
+    What a rebuild of the index is made of; a long list comes in parts. Raises LoadError where
+    an original is gone.
     """
     for each in record.catalogue.lists():
         if each.kind is ListKind.DNC and each.active is not None:
-            numbers = _numbers_of(folder, each, each.active).numbers
-            yield each.id, each.active.generation, BIT[each.category], numbers
+            for numbers in _numbers_of(folder, each, each.active).gathered.parts(align=BLOCK):
+                yield each.id, each.active.generation, BIT[each.category], numbers
 
 
 def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = None) -> None:
@@ -215,17 +218,16 @@ def _active(record: Record, name: str) -> Generation | None:
     return next((each.active for each in record.catalogue.lists() if each.name == name), None)
 
 
-def _halved(
-    progress: Progress | None, done: Callable[[], int], total: int, *, first: bool
-) -> Callable[..., None] | None:
-    """Progress of one of the two passes, as a half of both."""
+def _third(
+    progress: Progress | None, before: int, total: int, *, done: Callable[[], int] | None = None
+) -> Callable[[int], None] | None:
+    """Progress of one of the three passes, as a third of all; `done` tells it better if given."""
     if progress is None:
         return None
     told = progress
 
-    def report(*counts: int) -> None:
-        position = counts[0] if not first and counts else done()
-        told(position if first else total + position, 2 * total)
+    def report(position: int) -> None:
+        told(before * total + (done() if done else position), 3 * total)
 
     return report
 
@@ -241,7 +243,9 @@ def _read(
             rejected.append(each)
 
     with Originals(folder / ORIGINALS).open(sha256) as source:
-        listing = read_listing(source, form, reject=keep, progress=progress)
+        listing = read_listing(
+            source, form, spill=folder / ORIGINALS, reject=keep, progress=progress
+        )
     path = folder / REJECTED / f"{name}.txt"
     if not rejected:
         path.unlink(missing_ok=True)
@@ -281,15 +285,13 @@ def _write(
     kind: ListKind,
     began: Generation,
     listing: Listing,
+    progress: Callable[[int], None] | None,
 ) -> None:
     """Write a generation beside what is in force, readable and counted back."""
     if kind is ListKind.DNC:
         info = next(each for each in record.catalogue.lists() if each.id == began.list_id)
         bit = BIT[info.category]
-        # A number that was used before and half written is cleared by this.
-        store.retire_generation(began.list_id, began.generation)
-        store.write_generation(began.list_id, began.generation, bit, listing.numbers)
-        store.publish_generation(began.list_id, began.generation)
+        _write_called(store, began, bit, listing, progress=progress)
     else:
         prepare_calling(
             record,
@@ -298,6 +300,32 @@ def _write(
                 began.list_name, began.generation, kind, listing.numbers, listing.ranges
             ),
         )
+
+
+def _write_called(
+    store: IndexStore,
+    generation: Generation,
+    bit: int,
+    listing: Listing,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Make a do-not-call generation readable; `progress` is told the numbers written so far."""
+    written = 0
+
+    def report(more: int) -> None:
+        nonlocal written
+        written += more
+        if progress:
+            progress(written)
+
+    # A number that was used before and half written is cleared by this.
+    store.retire_generation(generation.list_id, generation.generation)
+    for numbers in listing.gathered.parts(align=BLOCK):
+        store.write_generation(
+            generation.list_id, generation.generation, bit, numbers, progress=report
+        )
+    store.publish_generation(generation.list_id, generation.generation)
 
 
 def _clear(record: Record, store: IndexStore, name: str) -> None:
@@ -326,10 +354,7 @@ def _ensure_readable(record: Record, store: IndexStore, folder: Path, info: List
     stamps = store.stamps()
     if all(stamp and target.generation in stamp.generations.get(info.id, ()) for stamp in stamps):
         return
-    listing = _numbers_of(folder, info, target)
-    store.retire_generation(info.id, target.generation)
-    store.write_generation(info.id, target.generation, BIT[info.category], listing.numbers)
-    store.publish_generation(info.id, target.generation)
+    _write_called(store, target, BIT[info.category], _numbers_of(folder, info, target))
 
 
 def _numbers_of(folder: Path, info: ListInfo, generation: Generation) -> Listing:
@@ -338,7 +363,7 @@ def _numbers_of(folder: Path, info: ListInfo, generation: Generation) -> Listing
     try:
         form = Form(written_as, region=info.region, called=info.kind is ListKind.DNC, column=column)
         with Originals(folder / ORIGINALS).open(generation.sha256) as source:
-            listing = read_listing(source, form)
+            listing = read_listing(source, form, spill=folder / ORIGINALS)
     except (ListingError, OriginalError) as gone:
         raise LoadError(f"list {info.name!r} generation {generation.generation}: {gone}") from None
     if listing.checksum() != generation.checksum:

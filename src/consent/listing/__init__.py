@@ -7,14 +7,13 @@ Nothing is loaded that was not understood; nothing is lost without being counted
 """
 
 import csv
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from consent.listing.bulk import LENGTHS, Bulk
 from consent.listing.entry import Reason, accept_called, accept_calling, read_entry
@@ -32,6 +31,7 @@ from consent.listing.form import (
     Places,
     find_column,
 )
+from consent.listing.gather import Gathered, Gathering, Values
 from consent.listing.source import Bounds, ListingError, Source, open_source
 from consent.number import Number
 
@@ -49,8 +49,6 @@ __all__ = [
     "open_source",
     "read_listing",
 ]
-
-Values = npt.NDArray[np.uint64]
 
 PART_BYTES: Final = 8 << 20
 """Read at once; the arrays that a part becomes take about ten times as much."""
@@ -80,13 +78,13 @@ class Rejected(NamedTuple):
 class Listing:
     """What a file names.
 
-    `numbers` rise strictly; `ranges` has a row of both ends for each range, and prefixes are
+    `gathered` are its numbers; `ranges` has a row of both ends for each range, and prefixes are
     ranges, one for each length. `lines` = `loaded` + `duplicates` + `rejected` + `skipped`,
     where skipped are blank lines, comments, a header and rows without a number. `column` is the
     position of a CSV column from 1, else 0.
     """
 
-    numbers: Values
+    gathered: Gathered
     ranges: Values
     lines: int
     loaded: int
@@ -96,9 +94,14 @@ class Listing:
     header: str = ""
     column: int = 0
 
+    @property
+    def numbers(self) -> Values:
+        """All numbers in one array, rising strictly: 8 bytes each."""
+        return self.gathered.whole()
+
     def checksum(self) -> str:
         """The SHA-256 of numbers and ranges, in hexadecimal."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.numbers, "<u8").data)
+        digest = self.gathered.sha256.copy()
         digest.update(np.ascontiguousarray(self.ranges, "<u8").data)
         return digest.hexdigest()
 
@@ -107,16 +110,21 @@ def read_listing(
     source: Readable,
     form: Form,
     *,
+    spill: Path | None = None,
     reject: Callable[[Rejected], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Listing:
     """Reads a list to its end.
 
+    `spill` is a folder on a disk for what memory should not hold: 8 bytes a number beyond the
+    first `gather.HELD`, gone with the listing or the process. None: there is memory for all.
+
     `reject` is told each line that is not loaded, in no particular order within a part of the
     file; `progress` is told the bytes read so far, after each part. Raises ListingError for a
-    file that is no list of this form, and whatever the stream raises.
+    file that is no list of this form, OSError where the disk is full, and whatever the stream
+    raises.
     """
-    reader = _Reader(form, reject or (lambda _: None))
+    reader = _Reader(form, reject or (lambda _: None), spill)
     parts = _parts(source, progress)
     if form.format == "csv":
         reader.read_rows(parts)
@@ -152,11 +160,11 @@ def _parts(source: Readable, progress: Callable[[int], None] | None) -> Iterator
 class _Reader:
     """Gathers what the lines of one file name."""
 
-    def __init__(self, form: Form, reject: Callable[[Rejected], None]) -> None:
+    def __init__(self, form: Form, reject: Callable[[Rejected], None], spill: Path | None) -> None:
         self._form = form
         self._reject = reject
         self._bulk = Bulk(form.region, accept=self._accept)
-        self._gathered: list[Values] = []
+        self._gathering = Gathering(spill)
         self._spans: set[tuple[tuple[int, int], ...]] = set()
         self._accepted = self._rejected = self._skipped = self._lines = 0
         self._header, self._column = "", 0
@@ -168,11 +176,11 @@ class _Reader:
         return accept_calling(number, region=self._form.region)
 
     def listing(self) -> Listing:
-        numbers = _merged(self._gathered)
+        gathered = self._gathering.finish()
         spans = sorted({span for entry in self._spans for span in entry})
-        loaded = len(numbers) + len(self._spans)
+        loaded = gathered.count + len(self._spans)
         return Listing(
-            numbers=numbers,
+            gathered=gathered,
             ranges=np.array(spans, np.uint64).reshape(-1, 2),
             lines=self._lines,
             loaded=loaded,
@@ -294,20 +302,9 @@ class _Reader:
                 values, known = self._bulk.values(digits, length=length, plus=signed)
                 settled[which[known]] = True
                 self._accepted += int(known.sum())
-                self._gathered.append(_unique(values[known]))
+                self._gathering.add(values[known])
         return settled
 
     def _gather(self, values: list[int]) -> None:
         if values:
-            self._gathered.append(np.unique(np.array(values, np.uint64)))
-
-
-def _unique(values: Values) -> Values:
-    # Registries come sorted: then there is nothing to do but to see it.
-    if len(values) > 1 and not (values[1:] > values[:-1]).all():
-        return np.unique(values)
-    return values
-
-
-def _merged(gathered: list[Values]) -> Values:
-    return _unique(np.concatenate(gathered)) if gathered else np.zeros(0, np.uint64)
+            self._gathering.add(np.array(values, np.uint64))

@@ -263,7 +263,8 @@ def accept_of(region: str, *, called: bool) -> Callable[..., int | Reason]:
     return accept_called if called else lambda number: accept_calling(number, region=region)
 
 
-TRUNKS = ["0", "00", "011", "015", "01115", "015119", "180020", "17951", "0002", "44", "1310"]
+TRUNKS = ["0", "00", "011", "015", "01115", "015119", "180020", "17951", "0002", "44", "1310",
+          "1463", "0146"]  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)

@@ -85,9 +85,7 @@ def draw(chosen: Ints, numbers: int, *, seed: int) -> Iterator[Ints]:
     rng = np.random.default_rng(seed)
     chance = numbers / (len(chosen) * BEHIND)
     assert chance <= 1, "more numbers than the prefixes have"
-    batches = [
-        chosen[at : at + PREFIXES_AT_ONCE] for at in range(0, len(chosen), PREFIXES_AT_ONCE)
-    ]
+    batches = [chosen[at : at + PREFIXES_AT_ONCE] for at in range(0, len(chosen), PREFIXES_AT_ONCE)]
     sizes = np.array([len(batch) * BEHIND for batch in batches])
     counts = rng.binomial(sizes, chance)
     while off := numbers - int(counts.sum()):

@@ -7,9 +7,9 @@ Nothing is loaded that was not understood; nothing is lost without being counted
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ from consent.listing.form import (
     Lines,
     Mask,
     Places,
+    cells,
     find_column,
 )
 from consent.listing.gather import Gathered, Gathering, Values
@@ -157,6 +158,43 @@ def _parts(source: Readable, progress: Callable[[int], None] | None) -> Iterator
         yield held + b"\n"
 
 
+class _Texts:
+    """The parts of a file below its header, whole or as an iterator of lines of text."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._lines: Iterator[str] = iter(())
+        self._left = 0
+        self.line = 2
+        """The number of the line that comes next."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no line is left of the part that was begun."""
+        return not self._left
+
+    def part(self) -> bytes:
+        """The next part, b"" at the end; its lines come next."""
+        self.line += self._left
+        self._left = 0
+        part = next(filter(None, self._parts), b"")
+        self._left = part.count(b"\n")
+        self._lines = (
+            line + "\n" for line in part.decode("utf-8", "replace").removesuffix("\n").split("\n")
+        )
+        return part
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self._left and not self.part():
+            raise StopIteration
+        self._left -= 1
+        self.line += 1
+        return next(self._lines)
+
+
 class _Reader:
     """Gathers what the lines of one file name."""
 
@@ -217,25 +255,59 @@ class _Reader:
         self._started = self._started or bool(settled.any())
         self._gather(singly)
 
-    def read_rows(self, parts: Iterable[bytes]) -> None:
+    def read_rows(self, parts: Iterator[bytes]) -> None:
         """Takes in comma-separated rows below a header."""
-        texts = (
-            line + "\n"
-            for part in parts
-            for line in part.decode("utf-8", "replace").removesuffix("\n").split("\n")
-        )
-        first = next(texts, "")
-        delimiter = max(DELIMITERS, key=first.count)
-        header = next(csv.reader([first], delimiter=delimiter), [])
-        self._header = first.strip()
+        first, _, rest = next(parts, b"").partition(b"\n")
+        names = first.decode("utf-8", "replace")
+        delimiter = max(DELIMITERS, key=names.count)
+        header = next(csv.reader([names], delimiter=delimiter), [])
+        self._header = names.strip()
         column = find_column(header, column=self._form.column, called=self._form.called)
         self._lines, self._skipped, self._column = 1, 1, column + 1
+        texts = _Texts(chain([rest], parts))
+        while part := texts.part():
+            if not self._take_plain_rows(part, texts.line, delimiter=delimiter, column=column):
+                self._take_odd_rows(texts, delimiter=delimiter, column=column)
+
+    def _take_plain_rows(self, part: bytes, line: int, *, delimiter: str, column: int) -> bool:
+        """Takes in rows of a line each, the first on `line`; False where some are not."""
+        content = np.frombuffer(part, np.uint8)
+        newlines = np.flatnonzero(content == NEWLINE)
+        starts = np.concatenate(([0], newlines[:-1] + 1))
+        ends = newlines - ((newlines > starts) & (content[newlines - 1] == RETURN))
+        found = cells(content, starts, ends, delimiter=delimiter, column=column)
+        if found is None:
+            return False
+        begins, stops, has = found
+        settled = self._take(content, begins, stops, has)
+        empty = (has & (begins == stops)) | (starts == ends)
+        self._skipped += int(empty.sum())
+        self._lines += int((settled | empty).sum())
+        rest = np.flatnonzero(~(settled | empty)).tolist()
+        texts = (part[starts[at] : ends[at]].decode("utf-8", "replace") for at in rest)
+        rows = csv.reader(texts, delimiter=delimiter)
+        for first in range(0, len(rest), ROWS):
+            some = rest[first : first + ROWS]
+            self._take_rows([(next(rows), line + at) for at in some], column)
+        return True
+
+    def _take_odd_rows(self, texts: "_Texts", *, delimiter: str, column: int) -> None:
+        """Takes in rows of any form to the end of a part, or of a later one if a row reaches it."""
+        before, ended = texts.line, False
         rows = csv.reader(texts, delimiter=delimiter)
         try:
-            while batch := list(islice(((row, rows.line_num) for row in rows), ROWS)):
+            while not ended:
+                batch = []
+                for row in rows:
+                    batch.append((row, before + rows.line_num - 1))
+                    ended = texts.ended
+                    if ended or len(batch) == ROWS:
+                        break
+                else:
+                    ended = True
                 self._take_rows(batch, column)
         except csv.Error as error:
-            raise ListingError(f"line {rows.line_num + 1}: {error}") from error
+            raise ListingError(f"line {before + rows.line_num - 1}: {error}") from error
 
     def _take_rows(self, batch: list[tuple[list[str], int]], column: int) -> None:
         self._lines += len(batch)
@@ -246,11 +318,11 @@ class _Reader:
                 field = row[column].strip().strip("\"'").strip()
                 if field:
                     fields.append(field.replace("\n", " "))
-                    places.append(line + 1)
+                    places.append(line)
                 else:
                     self._skipped += 1
             elif any(row):
-                self._one(line + 1, Reason.COLUMN, text=str(row), singly=singly)
+                self._one(line, Reason.COLUMN, text=str(row), singly=singly)
             else:
                 self._skipped += 1
         content = np.frombuffer("\n".join([*fields, ""]).encode("utf-8", "replace"), np.uint8)

@@ -12,7 +12,15 @@ from consent.category import BIT
 from consent.index import BLOCK, IndexStore, layout, name_epoch
 from consent.keyring import Keyring
 from consent.listing import Form, gather
-from consent.loading import LoadOutcome, dnc_generations, load_list, rollback_list
+from consent.loading import (
+    ChangeOutcome,
+    LoadError,
+    LoadOutcome,
+    change_list,
+    dnc_generations,
+    load_list,
+    rollback_list,
+)
 from consent.record import ListKind, Record
 
 FIRST = 447700900000 // BLOCK * BLOCK
@@ -107,3 +115,63 @@ def test_a_loader_that_dies_while_it_writes(
     assert listed.active is not None
     assert (listed.active.generation, listed.active.loaded) == (1, count)
     load(record, store, tmp_path / "list")
+
+
+def change(record: Record, store: IndexStore, path: Path, **words: Any) -> ChangeOutcome:
+    return change_list(record, store, path.parent, name="tps", path=path, actor="ops", **words)
+
+
+def test_changes_to_a_long_list(record: Record, store: IndexStore, tmp_path: Path) -> None:
+    """They make a generation that is rolled back from and rebuilt; again, they change nothing."""
+    count = a_list(tmp_path / "list", seed=1)
+    load(record, store, tmp_path / "list")
+    listed = (tmp_path / "list").read_text().split()
+    for day in (1, 2):
+        gone = listed[day * 100 : day * 100 + 50]
+        fresh = [f"+{FIRST + 11 * BLOCK + day * 1000 + each}" for each in range(20)]
+        lines = [f"{each},2026-11-2{day},D" for each in gone]
+        lines += [f"{each},2026-11-2{day},A" for each in fresh]
+        (tmp_path / f"day{day}").write_text("\n".join(lines))
+        outcome = change(record, store, tmp_path / f"day{day}")
+        count += 20 - 50
+        assert (outcome.generation, outcome.loaded) == (1 + day, count)
+        assert (outcome.added, outcome.removed, outcome.rejected) == (20, 50, 0)
+        assert store.count_generation(1, 1 + day) == {ALL: (count, count)}
+    for day in (1, 2):
+        assert change(record, store, tmp_path / f"day{day}").already
+    parts = list(dnc_generations(record, tmp_path))
+    assert sum(len(numbers) for *_, numbers in parts) == count
+    assert rollback_list(record, store, tmp_path, name="tps", actor="ops") == 2
+    store.rebuild(name_epoch("new"), generations=parts[:1], events=[], last_sequence=0)
+    assert sum(len(each) for *_, each in dnc_generations(record, tmp_path)) == count + 30
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        pytest.param(2000, "2000 numbers added and 0 removed of .*--force", id="too many"),
+        pytest.param(0, "none is a change", id="none"),
+    ],
+)
+def test_changes_that_are_held(
+    record: Record, store: IndexStore, tmp_path: Path, lines: int, words: str
+) -> None:
+    """More than a hundredth a day waits for someone to confirm it; nothing has changed."""
+    a_list(tmp_path / "list", seed=1)
+    load(record, store, tmp_path / "list")
+    fresh = range(FIRST + 11 * BLOCK, FIRST + 11 * BLOCK + lines)
+    (tmp_path / "day").write_text("\n".join(f"+{each},2026-11-21,A" for each in fresh))
+    with pytest.raises(LoadError, match=words):
+        change(record, store, tmp_path / "day")
+    (info,) = record.catalogue.lists()
+    assert info.active is not None
+    assert info.active.generation == 1
+    if lines:
+        assert change(record, store, tmp_path / "day", force=True).added == lines
+
+
+def test_changes_need_a_list(record: Record, store: IndexStore, tmp_path: Path) -> None:
+    """Without a full list there is nothing to change."""
+    (tmp_path / "day").write_text("+447700900001,2026-11-21,A\n")
+    with pytest.raises(LoadError, match="no do-not-call list in force"):
+        change(record, store, tmp_path / "day")

@@ -43,12 +43,14 @@ __all__ = [
     "Form",
     "Listing",
     "ListingError",
+    "Readable",
     "Reason",
     "Rejected",
     "Source",
     "Values",
     "open_source",
     "read_listing",
+    "whole_lines",
 ]
 
 PART_BYTES: Final = 8 << 20
@@ -126,7 +128,7 @@ def read_listing(
     raises.
     """
     reader = _Reader(form, reject or (lambda _: None), spill)
-    parts = _parts(source, progress)
+    parts = whole_lines(source, progress)
     if form.format == "csv":
         reader.read_rows(parts)
     else:
@@ -135,8 +137,11 @@ def read_listing(
     return reader.listing()
 
 
-def _parts(source: Readable, progress: Callable[[int], None] | None) -> Iterator[bytes]:
-    """The file in parts of whole lines, each of which ends with a newline."""
+def whole_lines(source: Readable, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    """A file in parts of whole lines, each of which ends with a newline.
+
+    Raises ListingError for UTF-16 and for lines that no list has, and what the stream raises.
+    """
     held, read = b"", 0
     while chunk := source.read(PART_BYTES):
         first, read = not read, read + len(chunk)

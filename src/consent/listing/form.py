@@ -81,7 +81,8 @@ class FtcLines:
         if self._CHANGE.fullmatch(line):
             raise ListingError(
                 "the file is a change list (additions and deletions with dates), expected a full "
-                "list: a line of a full list has an area code and a number only"
+                "list: a line of a full list has an area code and a number only; `screening "
+                "lists delta` takes change lists"
             )
         return Reason.FORM
 

@@ -25,7 +25,7 @@ from consent.listing import (
     whole_lines,
 )
 from consent.listing.form import Mask, Places
-from consent.listing.gather import Gathered, Gathering
+from consent.listing.gather import Gathered, Gathering, sorted_unique
 
 _LINE: Final = re.compile(
     r"""["']?([0-9]{3},[0-9]{7}|\+?[0-9][0-9 ().\-/]*)["']?\s*,\s*
@@ -46,9 +46,13 @@ class Changes:
 
     def then(self, later: "Changes") -> "Changes":
         """These changes and later ones as one."""
-        added = np.union1d(np.setdiff1d(self.added, later.removed), later.added)
-        removed = np.union1d(np.setdiff1d(self.removed, later.added), later.removed)
-        return Changes(added, removed, self.rejected + later.rejected)
+        added = self.added[~_held(later.removed, self.added)[1]]
+        removed = self.removed[~_held(later.added, self.removed)[1]]
+        return Changes(
+            sorted_unique(np.concatenate([added, later.added])),
+            sorted_unique(np.concatenate([removed, later.removed])),
+            self.rejected + later.rejected,
+        )
 
     def applied(self, before: Gathered, gathering: Gathering) -> "Applied":
         """The numbers of a list after the changes; `gathering` is an empty one to hold them."""
@@ -106,8 +110,8 @@ def read_changes(
         rejected += refused
         read.append(numbers)
     added, removed = read
-    if len(both := np.intersect1d(added, removed)):
-        raise ListingError(f"{len(both)} numbers are added in one spelling and removed in another")
+    if both := int(_held(added, removed)[1].sum()):
+        raise ListingError(f"{both} numbers are added in one spelling and removed in another")
     return Changes(added, removed, rejected)
 
 

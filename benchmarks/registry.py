@@ -99,6 +99,8 @@ def draw(chosen: Ints, numbers: int, *, seed: int) -> Iterator[Ints]:
 
 def _places(rng: np.random.Generator, size: int, count: int) -> Ints:
     """`count` of the places below `size`, rising, each set of them as likely as any other."""
+    if count * 50 < size:
+        return np.sort(rng.choice(size, count, replace=False))
     # A few too many by comparing 16 random bits each, then as many again left out.
     limit = min(65536, int(65536 * (count / size + 4 * (count / size**2) ** 0.5)) + 1)
     found = np.flatnonzero(rng.integers(0, 65536, size, np.uint16) < np.uint32(limit))

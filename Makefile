@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 DEBIAN := redis-server:redis-server curl:curl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check rules bench-rules load lock clean debian
+.PHONY: help run test check rules bench-rules bench-index load lock clean debian
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,6 +34,9 @@ bench-rules: $(READY) ## measure rule sets: a call, a load, reloads under load (
 
 load: $(READY) ## start the service and drive it with Locust
 	$(BIN)/python -m benchmarks.load
+
+bench-index: $(READY) ## load, weigh and ask indexes; FULL=1: those of whole nations, an hour
+	$(BIN)/python -m benchmarks.index $(if $(FULL),--full) $(if $(RESULTS),--results $(RESULTS))
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url \

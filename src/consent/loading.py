@@ -8,6 +8,7 @@ half written is cleared by the next load of the list.
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,14 +24,18 @@ from consent.calling import (
 from consent.category import BIT
 from consent.durable import written_whole
 from consent.entity import Entity
-from consent.index import IndexStore
+from consent.index import BLOCK, IndexStore
 from consent.listing import Form, Listing, ListingError, Rejected, Values, open_source, read_listing
+from consent.listing.changes import Changes, read_changes
+from consent.listing.gather import Gathered, Gathering
 from consent.originals import OriginalError, Originals
 from consent.record import Generation, GenerationState, ListInfo, ListKind, Record
 
 __all__ = [
+    "ChangeOutcome",
     "LoadError",
     "LoadOutcome",
+    "change_list",
     "dnc_generations",
     "load_list",
     "prepare_calling",
@@ -44,11 +49,18 @@ REJECTED: Final = "rejected"
 SHRINK_LIMIT: Final = 0.2
 """A new generation with fewer than 1 - this of the entries before is taken for a broken file."""
 
+CHANGE_LIMIT: Final = 0.01
+"""Changes a day, of the entries before, that are taken without asking. The largest day known of
+is the UK's 21 May 2018 with 0.6 %."""
+
+DELTA: Final = "delta"
+"""The format of a generation that is changes to another, whose number follows a colon."""
+
 MOST_REJECTED_KEPT: Final = 100_000
 """Rejected lines written out; beyond that a file is no list, and they are only counted."""
 
 Progress = Callable[[int, int], None]
-"""Told the bytes read so far and in all; the original is read twice, to keep it and to load it."""
+"""Told the bytes done so far and in all: a third each to keep, to read and to write a list."""
 
 
 class LoadError(Exception):
@@ -62,6 +74,19 @@ class LoadOutcome:
     generation: int
     loaded: int
     duplicates: int
+    rejected: int
+    rejected_path: Path | None
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOutcome:
+    """What changes came to; `already` says that this very file is part of the list in force."""
+
+    generation: int
+    loaded: int
+    added: int
+    removed: int
     rejected: int
     rejected_path: Path | None
     already: bool = False
@@ -92,7 +117,7 @@ def load_list(
             with open_source(path) as source:
                 total = os.stat(path).st_size  # noqa: PTH116 - a Path is not always a file's
                 kept = Originals(folder / ORIGINALS).keep(
-                    source, progress=_halved(progress, lambda: source.done, total, first=True)
+                    source, progress=_third(progress, 0, total, done=lambda: source.done)
                 )
             written_as = f"{form.format}:{form.column}" if form.column else form.format
             if before and (before.sha256, before.format) == (kept.sha256, written_as):
@@ -101,9 +126,8 @@ def load_list(
                     already=True,
                 )  # fmt: skip
             listing, rejected_path = _read(
-                folder, name, form, kept.sha256,
-                _halved(progress, lambda: kept.size_bytes, kept.size_bytes, first=False),
-            )  # fmt: skip
+                folder, name, form, kept.sha256, _third(progress, 1, kept.size_bytes)
+            )
         except (ListingError, OriginalError) as refused:
             raise LoadError(str(refused)) from None
         _guard(name, listing, before, rejected=rejected_path, force=force)
@@ -119,7 +143,10 @@ def load_list(
             category=category,
         )
         try:
-            _write(record, store, folder, kind=kind, began=began, listing=listing)
+            _write(
+                record, store, folder, kind=kind, began=began, listing=listing,
+                progress=_third(progress, 2, listing.loaded),
+            )  # fmt: skip
             record.catalogue.activate(
                 began,
                 loaded=listing.loaded,
@@ -144,6 +171,78 @@ def load_list(
         )
 
 
+def change_list(
+    record: Record,
+    store: IndexStore,
+    folder: Path,
+    *,
+    name: str,
+    path: Path,
+    actor: str,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ChangeOutcome:
+    """Bring the do-not-call list `name`, changed as the file in `path` says, into force.
+
+    What is in force stays until all is written, and can be rolled back to. Changes beyond
+    `CHANGE_LIMIT` a day since the last are refused unless forced. Raises as `load_list` does.
+    """
+    with _alone(folder, name):
+        info = next((each for each in record.catalogue.lists() if each.name == name), None)
+        if info is None or info.active is None or info.kind is not ListKind.DNC:
+            raise LoadError(f"list {name!r} is no do-not-call list in force: changes need one")
+        before = info.active
+        try:
+            with open_source(path) as source:
+                total = os.stat(path).st_size  # noqa: PTH116 - a Path is not always a file's
+                kept = Originals(folder / ORIGINALS).keep(
+                    source, progress=_third(progress, 0, total, done=lambda: source.done)
+                )
+            full, deltas = _chain(record, before)
+            if any(each.sha256 == kept.sha256 for each in deltas):
+                return ChangeOutcome(before.generation, before.loaded, 0, 0, 0, None, already=True)
+            rejected: list[Rejected] = []
+            changes = _changes(folder, info, full, kept.sha256, reject=rejected)
+            rejected_path = _write_rejected(folder, name, rejected)
+            applied = changes.applied(
+                _gathered_of(record, folder, info, before), Gathering(folder / ORIGINALS)
+            )
+        except (ListingError, OriginalError) as refused:
+            raise LoadError(str(refused)) from None
+        allowed = CHANGE_LIMIT * max(1.0, (info.age_s or 0) / 86_400)
+        if not force and applied.added + applied.removed > allowed * before.loaded:
+            raise LoadError(
+                f"list {name!r}: {applied.added} numbers added and {applied.removed} removed of "
+                f"{before.loaded}, expected {allowed:.1%} at most: held until --force confirms it"
+            )
+        began = record.catalogue.begin(
+            name, kind=info.kind, format=f"{DELTA}:{before.generation}", source=path.name,
+            sha256=kept.sha256, size_bytes=kept.size_bytes, actor=actor, region=info.region,
+            category=info.category,
+        )  # fmt: skip
+        gathered = applied.gathered
+        try:
+            _write_called(
+                store, began, BIT[info.category], gathered,
+                progress=_third(progress, 2, gathered.count),
+            )  # fmt: skip
+            record.catalogue.activate(
+                began, loaded=gathered.count, duplicates=0, rejected=changes.rejected,
+                checksum=gathered.sha256.hexdigest(), actor=actor,
+            )  # fmt: skip
+        except BaseException as failed:
+            with contextlib.suppress(Exception):
+                record.catalogue.fail(began, reason=type(failed).__name__, actor=actor)
+            with contextlib.suppress(Exception):
+                store.retire_generation(began.list_id, began.generation)
+            raise
+        _clear(record, store, name)
+        return ChangeOutcome(
+            began.generation, gathered.count, applied.added, applied.removed, changes.rejected,
+            rejected_path,
+        )  # fmt: skip
+
+
 def rollback_list(record: Record, store: IndexStore, folder: Path, *, name: str, actor: str) -> int:
     """Bring the generation before the one in force back; the answer is its number.
 
@@ -162,12 +261,13 @@ def rollback_list(record: Record, store: IndexStore, folder: Path, *, name: str,
 def dnc_generations(record: Record, folder: Path) -> Iterator[tuple[int, int, int, Values]]:
     """List, generation, category bit and numbers of every do-not-call list in force.
 
-    What a rebuild of the index is made of. Raises LoadError where an original is gone.
+    What a rebuild of the index is made of; a long list comes in parts. Raises LoadError where
+    an original is gone.
     """
     for each in record.catalogue.lists():
         if each.kind is ListKind.DNC and each.active is not None:
-            numbers = _numbers_of(folder, each, each.active).numbers
-            yield each.id, each.active.generation, BIT[each.category], numbers
+            for numbers in _gathered_of(record, folder, each, each.active).parts(align=BLOCK):
+                yield each.id, each.active.generation, BIT[each.category], numbers
 
 
 def restore_lists(record: Record, store: IndexStore, folder: Path) -> None:
@@ -178,7 +278,7 @@ def restore_lists(record: Record, store: IndexStore, folder: Path) -> None:
     """
     for each in record.catalogue.lists():
         if each.kind is ListKind.DNC and each.active is not None:
-            _ensure_readable(store, folder, each, each.active)
+            _ensure_readable(record, store, folder, each, each.active)
 
 
 def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = None) -> None:
@@ -227,17 +327,16 @@ def _active(record: Record, name: str) -> Generation | None:
     return next((each.active for each in record.catalogue.lists() if each.name == name), None)
 
 
-def _halved(
-    progress: Progress | None, done: Callable[[], int], total: int, *, first: bool
-) -> Callable[..., None] | None:
-    """Progress of one of the two passes, as a half of both."""
+def _third(
+    progress: Progress | None, before: int, total: int, *, done: Callable[[], int] | None = None
+) -> Callable[[int], None] | None:
+    """Progress of one of the three passes, as a third of all; `done` tells it better if given."""
     if progress is None:
         return None
     told = progress
 
-    def report(*counts: int) -> None:
-        position = counts[0] if not first and counts else done()
-        told(position if first else total + position, 2 * total)
+    def report(position: int) -> None:
+        told(before * total + (done() if done else position), 3 * total)
 
     return report
 
@@ -253,16 +352,23 @@ def _read(
             rejected.append(each)
 
     with Originals(folder / ORIGINALS).open(sha256) as source:
-        listing = read_listing(source, form, reject=keep, progress=progress)
+        listing = read_listing(
+            source, form, spill=folder / ORIGINALS, reject=keep, progress=progress
+        )
+    return listing, _write_rejected(folder, name, rejected)
+
+
+def _write_rejected(folder: Path, name: str, rejected: list[Rejected]) -> Path | None:
+    """The file of rejected lines, none where all were understood."""
     path = folder / REJECTED / f"{name}.txt"
     if not rejected:
         path.unlink(missing_ok=True)
-        return listing, None
+        return None
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with written_whole(path) as file:
         for each in sorted(rejected):
             file.write(f"line {each.line}: {each.reason.value}: {each.text}\n".encode())
-    return listing, path
+    return path
 
 
 def _guard(
@@ -293,15 +399,13 @@ def _write(
     kind: ListKind,
     began: Generation,
     listing: Listing,
+    progress: Callable[[int], None] | None,
 ) -> None:
     """Write a generation beside what is in force, readable and counted back."""
     if kind is ListKind.DNC:
         info = next(each for each in record.catalogue.lists() if each.id == began.list_id)
         bit = BIT[info.category]
-        # A number that was used before and half written is cleared by this.
-        store.retire_generation(began.list_id, began.generation)
-        store.write_generation(began.list_id, began.generation, bit, listing.numbers)
-        store.publish_generation(began.list_id, began.generation)
+        _write_called(store, began, bit, listing.gathered, progress=progress)
     else:
         prepare_calling(
             record,
@@ -310,6 +414,32 @@ def _write(
                 began.list_name, began.generation, kind, listing.numbers, listing.ranges
             ),
         )
+
+
+def _write_called(
+    store: IndexStore,
+    generation: Generation,
+    bit: int,
+    gathered: Gathered,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Make a do-not-call generation readable; `progress` is told the numbers written so far."""
+    written = 0
+
+    def report(more: int) -> None:
+        nonlocal written
+        written += more
+        if progress:
+            progress(written)
+
+    # A number that was used before and half written is cleared by this.
+    store.retire_generation(generation.list_id, generation.generation)
+    for numbers in gathered.parts(align=BLOCK):
+        store.write_generation(
+            generation.list_id, generation.generation, bit, numbers, progress=report
+        )
+    store.publish_generation(generation.list_id, generation.generation)
 
 
 def _clear(record: Record, store: IndexStore, name: str) -> None:
@@ -329,19 +459,63 @@ def _ensure_earlier_readable(
     """Write the generation that a rollback would bring back, where a rebuild left it out."""
     for each in record.catalogue.generations(info.name):
         if each.state is GenerationState.REPLACED:
-            _ensure_readable(store, folder, info, each)
+            _ensure_readable(record, store, folder, info, each)
             return
 
 
 def _ensure_readable(
-    store: IndexStore, folder: Path, info: ListInfo, generation: Generation
+    record: Record, store: IndexStore, folder: Path, info: ListInfo, generation: Generation
 ) -> None:
     if store.unreadable([(info.id, generation.generation)]):
-        listing = _numbers_of(folder, info, generation)
-        store.retire_generation(info.id, generation.generation)
-        bit = BIT[info.category]
-        store.write_generation(info.id, generation.generation, bit, listing.numbers)
-        store.publish_generation(info.id, generation.generation)
+        gathered = _gathered_of(record, folder, info, generation)
+        _write_called(store, generation, BIT[info.category], gathered)
+
+
+def _chain(record: Record, generation: Generation) -> tuple[Generation, list[Generation]]:
+    """The full list that a generation goes back to, and the changes since then, oldest first."""
+    deltas: list[Generation] = []
+    if generation.format.startswith(DELTA):
+        known = {
+            each.generation: each for each in record.catalogue.generations(generation.list_name)
+        }
+        while generation.format.startswith(DELTA):
+            deltas.insert(0, generation)
+            generation = known[int(generation.format.partition(":")[2])]
+    return generation, deltas
+
+
+def _changes(
+    folder: Path, info: ListInfo, full: Generation, sha256: str, *, reject: list[Rejected]
+) -> Changes:
+    """The changes that an original has, read as the full list is."""
+
+    def keep(each: Rejected) -> None:
+        if len(reject) < MOST_REJECTED_KEPT:
+            reject.append(each)
+
+    form = Form(full.format.partition(":")[0], region=info.region, called=True)
+    with Originals(folder / ORIGINALS).open(sha256) as source:
+        return read_changes(source, form, reject=keep)
+
+
+def _gathered_of(record: Record, folder: Path, info: ListInfo, generation: Generation) -> Gathered:
+    """The numbers of a do-not-call generation, from the originals of its full list and changes."""
+    full, deltas = _chain(record, generation)
+    gathered = _numbers_of(folder, info, full).gathered
+    if not deltas:
+        return gathered
+    try:
+        every = [_changes(folder, info, full, each.sha256, reject=[]) for each in deltas]
+    except (ListingError, OriginalError) as gone:
+        raise LoadError(f"list {info.name!r} generation {generation.generation}: {gone}") from None
+    net = functools.reduce(Changes.then, every)
+    gathered = net.applied(gathered, Gathering(folder / ORIGINALS)).gathered
+    if gathered.sha256.hexdigest() != generation.checksum:
+        raise LoadError(
+            f"list {info.name!r} generation {generation.generation}: its originals read "
+            "differently than when it was loaded"
+        )
+    return gathered
 
 
 def _numbers_of(folder: Path, info: ListInfo, generation: Generation) -> Listing:
@@ -350,7 +524,7 @@ def _numbers_of(folder: Path, info: ListInfo, generation: Generation) -> Listing
     try:
         form = Form(written_as, region=info.region, called=info.kind is ListKind.DNC, column=column)
         with Originals(folder / ORIGINALS).open(generation.sha256) as source:
-            listing = read_listing(source, form)
+            listing = read_listing(source, form, spill=folder / ORIGINALS)
     except (ListingError, OriginalError) as gone:
         raise LoadError(f"list {info.name!r} generation {generation.generation}: {gone}") from None
     if listing.checksum() != generation.checksum:

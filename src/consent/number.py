@@ -63,6 +63,10 @@ LONGEST_NATIONAL: Final = 10
 SHORTEST_BARE: Final = 8
 """Digits from which a number without plus, in no region, may be read as an international one."""
 
+NATIONAL: Final = {"CN": re.compile(r"1[3-9][0-9]{9}", re.ASCII)}
+"""What is a national number by its plan where libphonenumber does not know its series: China's
+mobiles of 146, a hundredth of its prefixes, have the digits of +1 463."""
+
 WITHHELD: Final = frozenset(
     {"anonymous", "restricted", "private", "withheld", "unavailable", "hidden", "blocked"}
 )
@@ -236,7 +240,12 @@ def _national(digits: str, plan: Plan) -> Number:
         found is not None
         and found.plausible
         # Plans with numbers of many lengths hold nearly anything: the better reading wins.
-        and (len(digits) <= LONGEST_NATIONAL or digits[0] == "0" or not _is_abroad(digits, parsed))
+        and (
+            len(digits) <= LONGEST_NATIONAL
+            or digits[0] == "0"
+            or is_national(digits, plan.country)
+            or not _is_abroad(digits, parsed)
+        )
     ):
         return found
     # Not of this plan as dialled: perhaps international after all, as switches abroad send it.
@@ -255,6 +264,11 @@ def _national(digits: str, plan: Plan) -> Number:
     if not stripped:
         return Number(0, digits[:LONGEST_TEXT], NumberClass.INVALID, plan.country, "", False)
     return _international(stripped if digits[:2] == "00" else plan.code + stripped)
+
+
+def is_national(digits: str, country: str) -> bool:
+    """Whether the national plan settles by itself that these are national digits."""
+    return country in NATIONAL and bool(NATIONAL[country].fullmatch(digits))
 
 
 def _is_abroad(digits: str, parsed: Any) -> bool:

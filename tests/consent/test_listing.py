@@ -1,5 +1,6 @@
 """List files: what each format says, what is refused and why; both ways of reading agree."""
 
+import csv
 import gzip
 import io
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consent.listing import (
@@ -263,7 +264,8 @@ def accept_of(region: str, *, called: bool) -> Callable[..., int | Reason]:
     return accept_called if called else lambda number: accept_calling(number, region=region)
 
 
-TRUNKS = ["0", "00", "011", "015", "01115", "015119", "180020", "17951", "0002", "44", "1310"]
+TRUNKS = ["0", "00", "011", "015", "01115", "015119", "180020", "17951", "0002", "44", "1310",
+          "1463", "0146"]  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
@@ -397,6 +399,69 @@ def test_a_file_is_the_sum_of_its_lines(form: Form, lines: list[str], repeats: i
     assert (np.diff(whole.numbers.astype(np.int64)) > 0).all()
     counted = whole.loaded + whole.duplicates + whole.rejected + whole.skipped
     assert whole.lines == len(lines) == counted
+
+
+cell = st.one_of(
+    st.sampled_from(["01632960001", '"01632960002"', "+441632960003", "", '""', "999", " ", "x"]),
+    st.sampled_from(
+        ['"a,b"', '"a""b"', '"a\n1"', 'a"b', ' "a"', '"a"b', "\r", "07700900123 ", '"']
+    ),
+    st.text('0123456789+,-" .#x\r', max_size=14),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    table=st.lists(st.lists(cell, max_size=4), max_size=30),
+    delimiter=st.sampled_from(",;"),
+    column=st.integers(0, 2),
+    end=st.sampled_from(["\n", "\r\n"]),
+    size=st.sampled_from([1, 17, 60, 8 << 20]),
+)
+def test_rows_are_those_of_the_csv_module(
+    monkeypatch: pytest.MonkeyPatch,
+    table: list[list[str]],
+    delimiter: str,
+    column: int,
+    end: str,
+    size: int,
+) -> None:
+    """However rows are quoted and parts cut, each is what `csv` makes of it, count for count."""
+    monkeypatch.setattr("consent.listing.PART_BYTES", size)
+    content = end.join([delimiter.join("abc"), *map(delimiter.join, table), ""])
+    form = Form("csv", region="GB", called=True, column="abc"[column])
+    rows = csv.reader((line + "\n" for line in content.split("\n")[:-1]), delimiter=delimiter)
+    numbers: set[int] = set()
+    rejected: list[Rejected] = []
+    told: list[Rejected] = []
+    skipped = accepted = 0
+    try:
+        for row in rows:
+            field = row[column].strip().strip("\"'").strip() if len(row) > column else ""
+            if rows.line_num == 1 or not (field or (any(row) and len(row) <= column)):
+                skipped += 1
+            elif not field:
+                rejected.append(Rejected(rows.line_num, Reason.COLUMN, str(row)))
+            else:
+                field = field.replace("\n", " ")
+                entry = read_entry(field, region="GB", called=True)
+                if isinstance(entry, int):
+                    numbers.add(entry)
+                    accepted += 1
+                else:
+                    assert isinstance(entry, Reason)
+                    rejected.append(Rejected(rows.line_num, entry, field))
+    except csv.Error:
+        with pytest.raises(ListingError, match=f"line {rows.line_num}: "):
+            read(content, form, told)
+        return
+    listing = read(content, form, told)
+    assert values(listing) == sorted(numbers)
+    assert sorted(told) == sorted(rejected)
+    assert (listing.skipped, listing.duplicates) == (skipped, accepted - len(numbers))
+    assert listing.lines == listing.loaded + listing.duplicates + listing.rejected + skipped
 
 
 def test_parts_do_not_cut_lines(monkeypatch: pytest.MonkeyPatch) -> None:

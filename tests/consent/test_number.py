@@ -62,6 +62,22 @@ def test_forms_of_one_number(text: str, region: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "region", "value"),
+    [
+        ("14635550123", "CN", 8614635550123),
+        ("014635550123", "CN", 8614635550123),
+        ("+14635550123", "CN", 14635550123),
+        ("0014635550123", "CN", 14635550123),
+        ("14635550123", "US", 14635550123),
+        ("12125550123", "CN", 12125550123),
+    ],
+)
+def test_a_mobile_of_china_is_not_american(text: str, region: str, value: int) -> None:
+    """Eleven digits from 13 to 19 are China's own there, whatever they would be elsewhere."""
+    assert parse_number(text, region=region).value == value
+
+
+@pytest.mark.parametrize(
     ("text", "region", "value", "kind", "country", "series"),
     [
         ("95588", "CN", 8695588, "short_code", "CN", "cn.955"),

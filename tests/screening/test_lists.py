@@ -69,6 +69,32 @@ def test_a_registry_is_in_force_and_rolled_back(own_service: Running, tmp_path: 
     wait_for(lambda: blocked() == [True, False], seconds=10, what="the rollback")
 
 
+def test_a_registry_changes_by_its_change_list(own_service: Running, tmp_path: Path) -> None:
+    """What is added is in force, what is removed is not; too many changes wait for a word."""
+    called = ("+12125550150", "+12125550151")
+    entity = {"calling": "+12125550123", "at": "2026-11-23T17:00:00Z"}  # noon in New York
+
+    def blocked() -> list[bool]:
+        return [own_service.screen(**entity, called=each)["action"] == "block" for each in called]
+
+    full, changes = tmp_path / "full.txt", tmp_path / "changes.txt.gz"
+    full.write_text("212,5550150\n")
+    words = ("--kind", "dnc", "--format", "ftc", "--region", "US", "--category", "all")
+    load(own_service, "extra-dnc", full, *words)
+    wait_for(lambda: blocked() == [True, False], seconds=10, what="the full list")
+    lines = b"212,5550150,2026-11-22,D\n212,5550151,2026-11-22,A\n"
+    changes.write_bytes(gzip.compress(lines))
+    held = own_service.cli("lists", "delta", "extra-dnc", str(changes), check=False)
+    assert held.returncode != 0
+    assert "held until --force confirms it" in " ".join(held.stderr.split())
+    assert blocked() == [True, False]
+    done = own_service.cli("lists", "delta", "extra-dnc", str(changes), "--force")
+    assert "1 added, 1 removed, 0 rejected" in done.stdout
+    wait_for(lambda: blocked() == [False, True], seconds=10, what="the changes")
+    own_service.cli("lists", "rollback", "extra-dnc")
+    wait_for(lambda: blocked() == [True, False], seconds=10, what="the rollback")
+
+
 @pytest.mark.parametrize(
     ("content", "words", "says"),
     [

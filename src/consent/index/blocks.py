@@ -38,9 +38,8 @@ class Blocks:
         """Raises IndexRefused for numbers that do not rise strictly."""
         if len(numbers) > 1 and not (numbers[1:] > numbers[:-1]).all():
             raise IndexRefused("numbers of a list: not sorted, or not unique, expected both")
-        ids, starts, counts = np.unique(
-            numbers // np.uint64(BLOCK), return_index=True, return_counts=True
-        )
+        ids, starts = _groups(numbers // np.uint64(BLOCK))
+        counts = np.diff(starts, append=len(numbers))
         last = numbers[starts + counts - 1] % np.uint64(BLOCK)
         per_number = 1 + np.exp(-128 * counts / BLOCK)  # bytes of a gap of this mean
         sparse_bytes = counts * (per_number + 6 / 25) + 100
@@ -77,7 +76,7 @@ class Blocks:
         mine = np.concatenate(
             [self.numbers[self.starts[at] : self.starts[at] + self.counts[at]] for at in run]
         )
-        places, starts = np.unique(mine // np.uint64(width), return_index=True)
+        places, starts = _groups(mine // np.uint64(width))
         gaps = np.diff(mine, prepend=np.uint64(0)).astype(np.int64)
         gaps[starts] = mine[starts] % np.uint64(width)
         two, three = gaps >= 1 << 7, gaps >= 1 << 14
@@ -98,6 +97,12 @@ class Blocks:
             fields[bytes((place % (SPAN // width),))] = data[begin:end]
         if fields:
             yield span, fields
+
+
+def _groups(rising: Numbers) -> tuple[Numbers, npt.NDArray[np.intp]]:
+    """The values of an array that never falls, each once, and where each begins."""
+    begins = np.flatnonzero(np.diff(rising, prepend=rising[:1] + np.uint64(1)))
+    return rising[begins], begins
 
 
 def count_gaps(stretches: list[bytes]) -> int:

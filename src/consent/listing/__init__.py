@@ -7,14 +7,13 @@ Nothing is loaded that was not understood; nothing is lost without being counted
 """
 
 import csv
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from consent.listing.bulk import LENGTHS, Bulk
 from consent.listing.entry import Reason, accept_called, accept_calling, read_entry
@@ -30,8 +29,10 @@ from consent.listing.form import (
     Lines,
     Mask,
     Places,
+    cells,
     find_column,
 )
+from consent.listing.gather import Gathered, Gathering, Values
 from consent.listing.source import Bounds, ListingError, Source, open_source
 from consent.number import Number
 
@@ -42,15 +43,15 @@ __all__ = [
     "Form",
     "Listing",
     "ListingError",
+    "Readable",
     "Reason",
     "Rejected",
     "Source",
     "Values",
     "open_source",
     "read_listing",
+    "whole_lines",
 ]
-
-Values = npt.NDArray[np.uint64]
 
 PART_BYTES: Final = 8 << 20
 """Read at once; the arrays that a part becomes take about ten times as much."""
@@ -80,13 +81,13 @@ class Rejected(NamedTuple):
 class Listing:
     """What a file names.
 
-    `numbers` rise strictly; `ranges` has a row of both ends for each range, and prefixes are
+    `gathered` are its numbers; `ranges` has a row of both ends for each range, and prefixes are
     ranges, one for each length. `lines` = `loaded` + `duplicates` + `rejected` + `skipped`,
     where skipped are blank lines, comments, a header and rows without a number. `column` is the
     position of a CSV column from 1, else 0.
     """
 
-    numbers: Values
+    gathered: Gathered
     ranges: Values
     lines: int
     loaded: int
@@ -96,9 +97,14 @@ class Listing:
     header: str = ""
     column: int = 0
 
+    @property
+    def numbers(self) -> Values:
+        """All numbers in one array, rising strictly: 8 bytes each."""
+        return self.gathered.whole()
+
     def checksum(self) -> str:
         """The SHA-256 of numbers and ranges, in hexadecimal."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.numbers, "<u8").data)
+        digest = self.gathered.sha256.copy()
         digest.update(np.ascontiguousarray(self.ranges, "<u8").data)
         return digest.hexdigest()
 
@@ -107,17 +113,22 @@ def read_listing(
     source: Readable,
     form: Form,
     *,
+    spill: Path | None = None,
     reject: Callable[[Rejected], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Listing:
     """Reads a list to its end.
 
+    `spill` is a folder on a disk for what memory should not hold: 8 bytes a number beyond the
+    first `gather.HELD`, gone with the listing or the process. None: there is memory for all.
+
     `reject` is told each line that is not loaded, in no particular order within a part of the
     file; `progress` is told the bytes read so far, after each part. Raises ListingError for a
-    file that is no list of this form, and whatever the stream raises.
+    file that is no list of this form, OSError where the disk is full, and whatever the stream
+    raises.
     """
-    reader = _Reader(form, reject or (lambda _: None))
-    parts = _parts(source, progress)
+    reader = _Reader(form, reject or (lambda _: None), spill)
+    parts = whole_lines(source, progress)
     if form.format == "csv":
         reader.read_rows(parts)
     else:
@@ -126,8 +137,11 @@ def read_listing(
     return reader.listing()
 
 
-def _parts(source: Readable, progress: Callable[[int], None] | None) -> Iterator[bytes]:
-    """The file in parts of whole lines, each of which ends with a newline."""
+def whole_lines(source: Readable, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    """A file in parts of whole lines, each of which ends with a newline.
+
+    Raises ListingError for UTF-16 and for lines that no list has, and what the stream raises.
+    """
     held, read = b"", 0
     while chunk := source.read(PART_BYTES):
         first, read = not read, read + len(chunk)
@@ -149,14 +163,51 @@ def _parts(source: Readable, progress: Callable[[int], None] | None) -> Iterator
         yield held + b"\n"
 
 
+class _Texts:
+    """The parts of a file below its header, whole or as an iterator of lines of text."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._lines: Iterator[str] = iter(())
+        self._left = 0
+        self.line = 2
+        """The number of the line that comes next."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no line is left of the part that was begun."""
+        return not self._left
+
+    def part(self) -> bytes:
+        """The next part, b"" at the end; its lines come next."""
+        self.line += self._left
+        self._left = 0
+        part = next(filter(None, self._parts), b"")
+        self._left = part.count(b"\n")
+        self._lines = (
+            line + "\n" for line in part.decode("utf-8", "replace").removesuffix("\n").split("\n")
+        )
+        return part
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self._left and not self.part():
+            raise StopIteration
+        self._left -= 1
+        self.line += 1
+        return next(self._lines)
+
+
 class _Reader:
     """Gathers what the lines of one file name."""
 
-    def __init__(self, form: Form, reject: Callable[[Rejected], None]) -> None:
+    def __init__(self, form: Form, reject: Callable[[Rejected], None], spill: Path | None) -> None:
         self._form = form
         self._reject = reject
         self._bulk = Bulk(form.region, accept=self._accept)
-        self._gathered: list[Values] = []
+        self._gathering = Gathering(spill)
         self._spans: set[tuple[tuple[int, int], ...]] = set()
         self._accepted = self._rejected = self._skipped = self._lines = 0
         self._header, self._column = "", 0
@@ -168,11 +219,11 @@ class _Reader:
         return accept_calling(number, region=self._form.region)
 
     def listing(self) -> Listing:
-        numbers = _merged(self._gathered)
+        gathered = self._gathering.finish()
         spans = sorted({span for entry in self._spans for span in entry})
-        loaded = len(numbers) + len(self._spans)
+        loaded = gathered.count + len(self._spans)
         return Listing(
-            numbers=numbers,
+            gathered=gathered,
             ranges=np.array(spans, np.uint64).reshape(-1, 2),
             lines=self._lines,
             loaded=loaded,
@@ -209,25 +260,59 @@ class _Reader:
         self._started = self._started or bool(settled.any())
         self._gather(singly)
 
-    def read_rows(self, parts: Iterable[bytes]) -> None:
+    def read_rows(self, parts: Iterator[bytes]) -> None:
         """Takes in comma-separated rows below a header."""
-        texts = (
-            line + "\n"
-            for part in parts
-            for line in part.decode("utf-8", "replace").removesuffix("\n").split("\n")
-        )
-        first = next(texts, "")
-        delimiter = max(DELIMITERS, key=first.count)
-        header = next(csv.reader([first], delimiter=delimiter), [])
-        self._header = first.strip()
+        first, _, rest = next(parts, b"").partition(b"\n")
+        names = first.decode("utf-8", "replace")
+        delimiter = max(DELIMITERS, key=names.count)
+        header = next(csv.reader([names], delimiter=delimiter), [])
+        self._header = names.strip()
         column = find_column(header, column=self._form.column, called=self._form.called)
         self._lines, self._skipped, self._column = 1, 1, column + 1
+        texts = _Texts(chain([rest], parts))
+        while part := texts.part():
+            if not self._take_plain_rows(part, texts.line, delimiter=delimiter, column=column):
+                self._take_odd_rows(texts, delimiter=delimiter, column=column)
+
+    def _take_plain_rows(self, part: bytes, line: int, *, delimiter: str, column: int) -> bool:
+        """Takes in rows of a line each, the first on `line`; False where some are not."""
+        content = np.frombuffer(part, np.uint8)
+        newlines = np.flatnonzero(content == NEWLINE)
+        starts = np.concatenate(([0], newlines[:-1] + 1))
+        ends = newlines - ((newlines > starts) & (content[newlines - 1] == RETURN))
+        found = cells(content, starts, ends, delimiter=delimiter, column=column)
+        if found is None:
+            return False
+        begins, stops, has = found
+        settled = self._take(content, begins, stops, has)
+        empty = (has & (begins == stops)) | (starts == ends)
+        self._skipped += int(empty.sum())
+        self._lines += int((settled | empty).sum())
+        rest = np.flatnonzero(~(settled | empty)).tolist()
+        texts = (part[starts[at] : ends[at]].decode("utf-8", "replace") for at in rest)
+        rows = csv.reader(texts, delimiter=delimiter)
+        for first in range(0, len(rest), ROWS):
+            some = rest[first : first + ROWS]
+            self._take_rows([(next(rows), line + at) for at in some], column)
+        return True
+
+    def _take_odd_rows(self, texts: "_Texts", *, delimiter: str, column: int) -> None:
+        """Takes in rows of any form to the end of a part, or of a later one if a row reaches it."""
+        before, ended = texts.line, False
         rows = csv.reader(texts, delimiter=delimiter)
         try:
-            while batch := list(islice(((row, rows.line_num) for row in rows), ROWS)):
+            while not ended:
+                batch = []
+                for row in rows:
+                    batch.append((row, before + rows.line_num - 1))
+                    ended = texts.ended
+                    if ended or len(batch) == ROWS:
+                        break
+                else:
+                    ended = True
                 self._take_rows(batch, column)
         except csv.Error as error:
-            raise ListingError(f"line {rows.line_num + 1}: {error}") from error
+            raise ListingError(f"line {before + rows.line_num - 1}: {error}") from error
 
     def _take_rows(self, batch: list[tuple[list[str], int]], column: int) -> None:
         self._lines += len(batch)
@@ -238,11 +323,11 @@ class _Reader:
                 field = row[column].strip().strip("\"'").strip()
                 if field:
                     fields.append(field.replace("\n", " "))
-                    places.append(line + 1)
+                    places.append(line)
                 else:
                     self._skipped += 1
             elif any(row):
-                self._one(line + 1, Reason.COLUMN, text=str(row), singly=singly)
+                self._one(line, Reason.COLUMN, text=str(row), singly=singly)
             else:
                 self._skipped += 1
         content = np.frombuffer("\n".join([*fields, ""]).encode("utf-8", "replace"), np.uint8)
@@ -294,20 +379,9 @@ class _Reader:
                 values, known = self._bulk.values(digits, length=length, plus=signed)
                 settled[which[known]] = True
                 self._accepted += int(known.sum())
-                self._gathered.append(_unique(values[known]))
+                self._gathering.add(values[known])
         return settled
 
     def _gather(self, values: list[int]) -> None:
         if values:
-            self._gathered.append(np.unique(np.array(values, np.uint64)))
-
-
-def _unique(values: Values) -> Values:
-    # Registries come sorted: then there is nothing to do but to see it.
-    if len(values) > 1 and not (values[1:] > values[:-1]).all():
-        return np.unique(values)
-    return values
-
-
-def _merged(gathered: list[Values]) -> Values:
-    return _unique(np.concatenate(gathered)) if gathered else np.zeros(0, np.uint64)
+            self._gathering.add(np.array(values, np.uint64))

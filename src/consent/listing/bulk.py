@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consent.listing.entry import Reason
 from consent.listing.reach import after, is_over, is_uniform, pattern_state
-from consent.number import LONGEST_NATIONAL, NumberClass, parse_number
+from consent.number import LONGEST_NATIONAL, NumberClass, is_national, parse_number
 from consent.plan import BY_COUNTRY, Plan, plan_of, rows
 from consent.series import AREA, BY_NAME
 
@@ -229,12 +229,12 @@ class _National:
             return False
         prefixes = [(self._abroad, 0)] + [(self._trunk, start) for start in starts]
         wholes = [(self._general, start) for start in starts]
-        if length > LONGEST_NATIONAL and head[0] != "0":
+        example = head + "5" * (length - len(head))
+        if length > LONGEST_NATIONAL and head[0] != "0" and not is_national(example, self._region):
             # Here `consent.number` asks whether it is valid, and if not tries it from abroad.
             import phonenumbers
 
-            example = phonenumbers.parse(f"+{value}")
-            if not phonenumbers.is_valid_number(example):
+            if not phonenumbers.is_valid_number(phonenumbers.parse(f"+{value}")):
                 return False
             prefixes += [(pattern, dropped) for pattern in self._leading]
             wholes += [(pattern, dropped) for pattern in self._kinds]

@@ -4,6 +4,7 @@ Each form reads a line both ways: `field` takes one as text, `bounds` all lines 
 as arrays of where their fields begin and end. The second may give up on a line, never differ.
 """
 
+import csv
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -80,7 +81,8 @@ class FtcLines:
         if self._CHANGE.fullmatch(line):
             raise ListingError(
                 "the file is a change list (additions and deletions with dates), expected a full "
-                "list: a line of a full list has an area code and a number only"
+                "list: a line of a full list has an area code and a number only; `screening "
+                "lists delta` takes change lists"
             )
         return Reason.FORM
 
@@ -145,3 +147,41 @@ def find_column(header: list[str], *, column: str, called: bool) -> int:
     there = ", ".join(name.strip()[:40] for name in header[:20])
     problem = f"no column {column!r}" if column else "no one column of numbers"
     raise ListingError(f"the header has {problem} among {there}: name the one to read")
+
+
+def cells(
+    part: Bytes, starts: Places, ends: Places, *, delimiter: str, column: int
+) -> tuple[Places, Places, Mask] | None:
+    """Where in each of a part's lines the cell of a column is, and which lines have one.
+
+    None where the rows need the `csv` module to be told apart: quotes that are not around whole
+    cells, or are doubled, or hold a line break; carriage returns alone; lines of great length.
+    """
+    returns = np.flatnonzero(part == RETURN)
+    if (part[returns + 1] != NEWLINE).any() or (ends - starts > csv.field_size_limit()).any():
+        return None
+    places = np.flatnonzero(part == ord(delimiter))
+    quotes = np.flatnonzero(part == QUOTE)
+    if len(quotes):
+        if len(quotes) % 2:
+            return None
+        opening, closing = quotes[::2], quotes[1::2]
+        before = np.concatenate(([NEWLINE], part))[opening]
+        after = part[closing + 1]
+        beside = np.frombuffer(f"{delimiter}\n\r".encode(), np.uint8)
+        row = np.searchsorted(starts, quotes, side="right")
+        if (row[::2] != row[1::2]).any() or not (
+            np.isin(before, beside[:2]).all() and np.isin(after, beside).all()
+        ):
+            return None
+        opened = np.searchsorted(opening, places) - np.searchsorted(closing, places)
+        places = places[opened == 0]
+    # One more on each side, for rows that have none.
+    fence = np.concatenate(([-1], places, [len(part)]))
+    first = np.searchsorted(fence, starts)
+    has = np.searchsorted(fence, ends) - first >= column
+    at = np.where(has, first + column, 0)
+    begins = np.where(has, fence[at - 1] + 1, starts) if column else starts
+    stops = np.where(has, np.minimum(fence[at], ends), starts)
+    quoted = (stops - begins >= 2) & (part[begins] == QUOTE)
+    return begins + quoted, stops - quoted, has

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from consent.category import Category
 from consent.listing import HOME, Form
-from consent.loading import load_list, prepare_calling, rollback_list
+from consent.loading import change_list, load_list, prepare_calling, rollback_list
 from consent.plan import BY_COUNTRY
 from consent.record import ListKind
 from screening.commands.actor import actor
@@ -53,17 +53,7 @@ def load(
         called=kind is ListKind.DNC,
         column=column,
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    with (
-        open_state(settings) as state,
-        state.index() as store,
-        Progress(*columns, console=out) as bars,
-    ):
+    with open_state(settings) as state, state.index() as store, _bars(out) as bars:
         task = bars.add_task(name, total=None)
         outcome = load_list(
             state.record(),
@@ -86,6 +76,51 @@ def load(
         out.print("this very file was in force already")
     if outcome.rejected_path:
         out.print(f"rejected lines, with their reasons: {outcome.rejected_path}")
+
+
+@app.command("delta")
+def delta(
+    name: Annotated[str, typer.Argument(help="The do-not-call list that changes.")],
+    path: Annotated[
+        Path, typer.Argument(help="The file: number, date and A or D a line; plain, gzip or zip.")
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when it changes more than 1 % a day.")
+    ] = False,
+) -> None:
+    """Change a list by the numbers added and removed: whole or not at all, in force at once."""
+    out = Console(highlight=False)
+    with open_state(Settings()) as state, state.index() as store, _bars(out) as bars:
+        task = bars.add_task(name, total=None)
+        outcome = change_list(
+            state.record(),
+            store,
+            state.folder,
+            name=name,
+            path=path,
+            actor=actor(),
+            force=force,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    out.print(
+        f"{name} generation {outcome.generation}: {outcome.loaded:,} loaded, "
+        f"{outcome.added:,} added, {outcome.removed:,} removed, {outcome.rejected:,} rejected"
+    )
+    if outcome.already:
+        out.print("this very file is part of what was in force already")
+    if outcome.rejected_path:
+        out.print(f"rejected lines, with their reasons: {outcome.rejected_path}")
+
+
+def _bars(out: Console) -> Progress:
+    """The progress of a load, in bytes."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=out,
+    )
 
 
 @app.command("show")

@@ -1,12 +1,13 @@
 """Do-not-call lists longer than memory holds: loaded in parts, and still whole or not at all."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import redis
+from tests.servers import client_of
 
 from consent.category import BIT
 from consent.index import BLOCK, IndexStore, layout, name_epoch
@@ -67,7 +68,7 @@ def load(record: Record, store: IndexStore, path: Path, **words: Any) -> LoadOut
     )  # fmt: skip
 
 
-def keys(client: "redis.Redis") -> set[bytes]:
+def keys(client: Any) -> set[bytes]:
     return set(client.scan_iter(count=1000))
 
 
@@ -99,7 +100,7 @@ def test_a_loader_that_dies_while_it_writes(
     count = a_list(tmp_path / "list", seed=1)
     load(record, store, tmp_path / "list")
     a_list(tmp_path / "list", seed=2)
-    with redis.Redis.from_url(index_url) as client:
+    with contextlib.closing(client_of(index_url)) as client:
         before = keys(client)
         for share in (0.67, 0.8, 0.99):
 

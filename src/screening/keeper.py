@@ -23,6 +23,7 @@ GONE: Final = (IndexUnavailable, RecordUnavailable, RecordError)
 class Keeper:
     """Brings the index up to the record, one step at a time; `epoch` is the index's last seen.
 
+    `applied` is the sequence of the ledger through which every shard of it was seen complete.
     `gone` says that the last step found the index or the record gone: look again soon.
 
     A rebuild runs in a process of its own: a nation's registry would hold up calls for minutes.
@@ -32,6 +33,7 @@ class Keeper:
         self._state = state
         self._running: set[asyncio.subprocess.Process] = set()
         self.epoch = ""
+        self.applied = 0
         self.gone = False
 
     async def look(self, *, within_seconds: float) -> None:
@@ -55,10 +57,10 @@ class Keeper:
     def _follow(self) -> None:
         record = self._state.record()
         with self._state.index(timeout_s=ANSWER_SECONDS) as store:
-            catch_up(record, store)
+            applied = catch_up(record, store)
             if lacks_lists(record, store):
                 raise IndexLost("a list in force is not readable in every shard of the index")
-        self.epoch = record.index_epoch()
+        self.epoch, self.applied = record.index_epoch(), applied
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""

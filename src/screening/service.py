@@ -301,6 +301,9 @@ class Service:
 
     async def _keep_index(self) -> None:
         """Bring the index up to the record; rebuild it when it was lost."""
+        if self._keeper.epoch == self.reader.epoch:
+            # What the step before this one saw: no read from before then is still on its way.
+            self.reader.expect(self._keeper.applied)
         failure = await self._keeper.step()
         if failure != self._failures.get("index", ""):
             self._noted("index", failure)

@@ -544,6 +544,19 @@ async def test_shard_that_went_back_is_unknown(
     assert (await everything(reader, ALICE)).known
 
 
+async def test_shard_that_is_behind_what_all_had_is_unknown(
+    store: IndexStore, reader: IndexReader, client: "redis.Redis"
+) -> None:
+    """Also to a reader that never read it before: it is told how far every shard had come."""
+    store.apply([granted(2, ALICE, 7, "all")], through=2)
+    reader.expect(2)
+    client.hset(layout.stamp_key(layout.shard_of(BOB)), "q", 1)
+    assert await everything(reader, BOB) == UNKNOWN
+    assert (await everything(reader, CAROL)).known
+    store.apply([granted(2, ALICE, 7, "all")], after=store.applied(), through=2)
+    assert (await everything(reader, BOB)).known
+
+
 async def test_rebuild_brings_everything_back(
     index_url: str, store: IndexStore, reader: IndexReader, client: "redis.Redis"
 ) -> None:

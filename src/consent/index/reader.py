@@ -144,6 +144,13 @@ class IndexReader:
         # that were acknowledged: outdated until the writer has caught up.
         self._sequences = [0] * layout.SHARDS
 
+    def expect(self, sequence: int) -> None:
+        """Take a shard that has less of the ledger than this for one that has gone back.
+
+        Every shard had it once, so a server that lacks it lost what was acknowledged.
+        """
+        self._sequences = [max(known, sequence) for known in self._sequences]
+
     async def start(self) -> None:
         """Connect and keep connected; returns after the first attempt, whatever came of it."""
         self._loop = asyncio.get_running_loop()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from benchmarks.rule_sets import write_packs
-from tests.conftest import eventually
 from tests.running import ROOT, running_service, wait_for
+from tests.servers import eventually
 
 from consent.facts import UNKNOWN
 from rules.bundle import BundleError

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SUITE  := $(VENV)/conformance
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
 DEBIAN := redis-server:redis-server curl:curl
@@ -17,7 +18,7 @@ help: ## list the targets
 run: $(READY) ## start the service with the shipped packs and a sample registry
 	@exec $(BIN)/screening serve --sample
 
-test: $(READY) debian ## run every test
+test: $(READY) $(SUITE) debian ## run every test
 	$(BIN)/python -m pytest
 
 check: $(READY) ## ruff, mypy strict, and the arrows between the packages
@@ -51,6 +52,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# The suite is fetched where it can be; elsewhere its test says what is missing.
+$(SUITE): tests/rules/cel/conformance.txt | $(READY)
+	@$(BIN)/python -m pip download --quiet --no-deps --no-binary cel-python --require-hashes \
+	    -r $< -d $@.new && rm -rf $@ && mv $@.new $@ && touch $@ || rm -rf $@.new
 
 # Debian's python3 has no venv of its own until python3-venv is there.
 .PHONY: venv-without-ensurepip

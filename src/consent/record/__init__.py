@@ -24,6 +24,7 @@ from consent.record.database import (
 from consent.record.entities import Entities
 from consent.record.instant import Clock
 from consent.record.ledger import Ledger
+from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
 from consent.record.schema import setting
 
@@ -92,7 +93,9 @@ __all__ = [
     "GenerationState",
     "ListInfo",
     "ListKind",
+    "Once",
     "Record",
+    "RecordConflict",
     "RecordError",
     "RecordUnavailable",
     "Rulebook",

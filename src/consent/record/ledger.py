@@ -6,17 +6,19 @@ which every body is sealed; the number itself stands only in `subject`, sealed l
 
 import json
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select
 
 from consent.event import Event, EventKind
 from consent.keyring import KEY_BYTES, Keyring, KeyringError, seal, unseal
 from consent.record.body import PERSONAL_LIMIT, check
 from consent.record.database import Database, RecordError, current_value, next_value
 from consent.record.instant import from_us, to_us
+from consent.record.once import Once, RecordConflict, done_before, keep_done
 from consent.record.schema import entity, event, subject
 
 PAGE: Final = 1000
@@ -35,12 +37,22 @@ class Ledger:
         self._database = database
         self._keyring = keyring
 
-    def append(self, events: Iterable[Event], *, actor: str) -> list[Event]:
+    def append(
+        self,
+        events: Iterable[Event],
+        *,
+        actor: str,
+        once: Once | None = None,
+        unchanged: Mapping[int, int] | None = None,
+    ) -> list[Event]:
         """Commits events together, and gives them with their sequences and complete bodies.
 
-        The `sequence` of what is given is not looked at. Raises RecordError, and commits none,
-        where one is refused: see `consent.record.body`; where its entity is not registered; where
-        a subscriber would have more personal entries than its lists hold.
+        The `sequence` of what is given is not looked at. A request that was carried out before,
+        by its `once`, gives what it gave then. `unchanged` are numbers with the sequence of the
+        newest event that their decision rests on, 0 for none. Raises RecordError, and commits
+        none, where one is refused: see `consent.record.body`; where its entity is not registered;
+        where a subscriber would have more personal entries than its lists hold; RecordConflict
+        where a number has changed meanwhile, or the key of `once` was used for something else.
         """
         checked = [
             replace(
@@ -52,10 +64,21 @@ class Ledger:
             for n, each in enumerate(events)
             for body in [check(each, where=f"events[{n}]")]
         ]
-        if not checked:
+        if not checked and once is None:
             return []
         with self._database.write() as connection:
-            last = next_value(connection, "event", len(checked))
+            done = done_before(connection, once) if once else None
+            if done is not None:
+                first, last = done
+                rows = connection.execute(_sealed().where(event.c.sequence.between(first, last)))
+                return [self._event(row) for row in rows]
+            self._expect_unchanged(connection, unchanged or {})
+            last = next_value(connection, "event", len(checked)) if checked else 0
+            if once:
+                first = last - len(checked) + 1
+                keep_done(connection, once, first, last, at_us=to_us(time.time()))
+            if not checked:
+                return []
             _expect_entities(connection, checked)
             subjects = self._subjects(connection, {each.called for each in checked})
             self._expect_room(connection, checked, subjects)
@@ -91,6 +114,13 @@ class Ledger:
             rows = connection.execute(query).all()
         return [self._event(row) for row in rows]
 
+    def events_of_entity(self, entity_id: int, after: int = 0, limit: int = 100) -> list[Event]:
+        """The events that name an entity beyond a sequence, in order, `limit` at most."""
+        query = _sealed().where(event.c.entity_id == entity_id, event.c.sequence > after)
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+        return [self._event(row) for row in rows]
+
     def last_sequence(self) -> int:
         """The sequence of the newest event, 0 where there is none."""
         with self._database.read() as connection:
@@ -109,6 +139,20 @@ class Ledger:
             called=who.number,
             body=json.loads(body),
         )
+
+    def _expect_unchanged(self, connection: Connection, unchanged: Mapping[int, int]) -> None:
+        for called, sequence in unchanged.items():
+            newest = connection.execute(
+                select(func.max(event.c.sequence))
+                .join_from(event, subject)
+                .where(subject.c.token.in_(self._keyring.digests(called)))
+            ).scalar()
+            if (newest or 0) != sequence:
+                raise RecordConflict(
+                    f"what is held for this number has changed: it is at {newest or 0}, "
+                    f"expected {sequence}",
+                    field="sequence",
+                )
 
     def _subjects(self, connection: Connection, numbers: Collection[int]) -> "dict[int, _Subject]":
         """The subject of each number; those that have none yet are made."""

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -144,6 +144,17 @@ event: Final = Table(
     Index(None, "entity_id", "sequence"),
 )
 """The ledger. `body` is JSON under the subject's key, bound to subject, sequence and kind."""
+
+request: Final = Table(
+    "request",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+)
+"""What a request that names itself has added to the ledger: its first and last sequence."""
 
 bundle: Final = Table(
     "bundle",

@@ -7,8 +7,9 @@ The syntax of conditions is not handed over: the few who ask for it (an explanat
 are unknown in an unusual combination) have it read again, rule by rule.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
@@ -154,6 +155,8 @@ class _Making:
         self.keys: list[Key] = []
         self._macros: dict[str, str] = {}
         """Filled last, and shared by every condition."""
+        self._check = partial(_checked, self._macros)
+        """Holds no rule: packs that are replaced are freed without a collection of garbage."""
 
     def add_rules(self, rows: Sequence[Sequence[Any]]) -> None:
         for row in rows:
@@ -163,7 +166,7 @@ class _Making:
                 Rule(
                     name,
                     when,
-                    LateCondition(self._checked, when, uses, can_fail),
+                    LateCondition(self._check, when, uses, can_fail),
                     Action(action),
                     Cause(cause),
                     why,
@@ -204,5 +207,6 @@ class _Making:
         compiled.between = nothing
         return Pack(ruleset, (), tuple(Problem(*row) for row in warnings), macros)
 
-    def _checked(self, when: str) -> Any:
-        return check(parse(when), declarations(self._macros))
+
+def _checked(macros: Mapping[str, str], when: str) -> Any:
+    return check(parse(when), declarations(macros))

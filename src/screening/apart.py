@@ -10,7 +10,6 @@ import gc
 import marshal
 import os
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,19 +20,19 @@ from rules.bundle import BundleError
 from rules.document import RuleSetError
 from rules.handover import Frame, NotReady, frames, refusal, take_in
 from rules.loading import Packs, load_bundle, load_packs
+from screening.aside import Aside, AsideError
+from screening.garbage import long_lived
 
 MOST_SECONDS: Final = 120.0
 _LENGTH: Final = struct.Struct(">I")
-_NICENESS: Final = 5
-_REST_SECONDS: Final = 0.0002
+_REST_SECONDS: Final = 0.001
 
 
 class Apart:
     """Loads packs in a process of its own. Blocks, for a thread; `stop` may come from another."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._aside = Aside("screening.apart", most_seconds=MOST_SECONDS)
 
     def folder(self, folder: Path) -> Packs:
         """As `load_packs`. Raises RuleSetError, and NotReady."""
@@ -45,37 +44,15 @@ class Apart:
 
     def stop(self) -> None:
         """End what runs, and let nothing more begin."""
-        self._stopped = True
-        if self._process is not None:
-            self._process.kill()
+        self._aside.stop()
 
     def _made_ready(self, folder: str, content: bytes) -> Packs:
-        if self._stopped:
-            raise NotReady("the service stops")
         try:
-            self._process = subprocess.Popen(  # noqa: S603
-                (sys.executable, "-m", "screening.apart", folder),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise NotReady(str(error)) from None
-        with self._process as process:
-            try:
-                given, said = process.communicate(content, timeout=MOST_SECONDS)
-            except subprocess.TimeoutExpired:
-                raise NotReady(
-                    f"making the rules ready took more than {MOST_SECONDS:g} s"
-                ) from None
-            finally:
-                process.kill()
-                self._process = None
-        if process.returncode:
-            lines = said.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            raise NotReady(f"making the rules ready ended with {process.returncode}: {lines[-1]}")
-        return take_in(_cut(given), between=_rest)
+            given = self._aside.ask(folder, given=content)
+        except AsideError as broken:
+            raise NotReady(f"making the rules ready: {broken}") from None
+        with long_lived():
+            return take_in(_cut(given), between=_rest)
 
 
 def _cut(given: bytes) -> Iterator[Frame]:
@@ -97,7 +74,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m screening.apart")
     parser.add_argument("folder", help='folder of the packs; "-": a bundle comes in')
     folder = parser.parse_args().folder
-    os.nice(_NICENESS)
     gc.disable()  # everything made here is kept to the end
     out = sys.stdout.buffer
     for frame in _ready(folder, sys.stdin.buffer):

@@ -8,8 +8,6 @@ process of its own: seconds of work that the process which answers calls has not
 import argparse
 import json
 import logging
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from consent.keyring import Keyring
 from consent.private import replace_private
 from rules.loading import Packs, load_bundle
 from rules.replay import Comparison, compare
+from screening.aside import Aside, AsideError
 from screening.recall import FOLDER, Recalled
 
 log = logging.getLogger(__name__)
@@ -35,11 +34,6 @@ MOST_SECONDS: Final = 30.0
 FORCE_FILE: Final = "rules.forced"
 FORCE_SECONDS: Final = 3600.0
 _MOST_RULES_NAMED: Final = 3
-_NICENESS: Final = 10
-
-
-class CannotJudge(Exception):
-    """The replay did not come to an end; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +126,7 @@ class Guard:
         self._limit = limit_percent
         self._flush = flush
         self._clock = clock
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._aside = Aside("screening.blast_radius", most_seconds=MOST_SECONDS)
 
     def against(self, current: Packs | None, new: Packs) -> str:
         """Why the new packs must not come into force, "" where they may.
@@ -149,8 +142,8 @@ class Guard:
         try:
             self._flush()
             found = self._judge(current, new)
-        except CannotJudge as broken:
-            return f"what would change cannot be told: {broken}"
+        except AsideError as broken:
+            return f"what would change cannot be told: the replay: {broken}"
         if found.refuses:
             return str(found)
         if found.enough:
@@ -161,9 +154,7 @@ class Guard:
 
     def stop(self) -> None:
         """End a comparison that runs, and let no other begin."""
-        self._stopped = True
-        if self._process is not None:
-            self._process.kill()
+        self._aside.stop()
 
     def _is_forced(self, packs: Packs) -> bool:
         try:
@@ -174,32 +165,10 @@ class Guard:
             return False
 
     def _judge(self, current: Packs, new: Packs) -> Judgement:
-        question = json.dumps({"current": current.content.decode(), "new": new.content.decode()})
-        recall, secrets = self._folder / FOLDER, self._folder / "secrets.json"
-        words = ("-m", "screening.blast_radius", str(recall), str(secrets), str(self._limit))
-        if self._stopped:
-            raise CannotJudge("the service stops")
-        try:
-            self._process = subprocess.Popen(  # noqa: S603
-                (sys.executable, *words),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CannotJudge(str(error)) from None
-        with self._process as process:
-            try:
-                answer, errors = process.communicate(question.encode(), timeout=MOST_SECONDS)
-            except subprocess.TimeoutExpired:
-                raise CannotJudge(f"the replay took more than {MOST_SECONDS:g} s") from None
-            finally:
-                process.kill()
-                self._process = None
-        if process.returncode:
-            lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            raise CannotJudge(f"the replay ended with {process.returncode}: {lines[-1]}")
+        # Not JSON: writing a megabyte of it takes the interpreter from the calls.
+        question = b"%d\n%b%b" % (len(current.content), current.content, new.content)
+        paths = self._folder / FOLDER, self._folder / "secrets.json"
+        answer = self._aside.ask(*map(str, paths), str(self._limit), given=question)
         return Judgement(**json.loads(answer))
 
 
@@ -210,15 +179,14 @@ def force(folder: Path, *, digest: str, at: float) -> None:
 
 
 def main() -> None:
-    """Two bundles come in as JSON, `current` and `new`; a judgement goes out as JSON."""
+    """Two bundles come in after the length of the first; a judgement goes out as JSON."""
     parser = argparse.ArgumentParser(prog="python -m screening.blast_radius")
     parser.add_argument("recall", type=Path)
     parser.add_argument("secrets", type=Path)
     parser.add_argument("limit_percent", type=float)
     words = parser.parse_args()
-    os.nice(_NICENESS)
-    question = json.load(sys.stdin)
-    current, new = (load_bundle(question[side].encode()) for side in ("current", "new"))
+    length, question = int(sys.stdin.buffer.readline()), sys.stdin.buffer.read()
+    current, new = load_bundle(question[:length]), load_bundle(question[length:])
     recalled = Recalled(words.recall, Keyring.load_or_create(words.secrets))
     found = judge(current, new, recalled=recalled, limit_percent=words.limit_percent)
     json.dump(asdict(found), sys.stdout)

@@ -31,6 +31,7 @@ from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal
 from screening.blast_radius import Guard
 from screening.distribution import CHANNEL, answer
+from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
 from screening.logs import log_where
@@ -112,6 +113,7 @@ class Service:
         """Take in what there is and follow it from then on."""
         (self._state.folder / KEPT).unlink(missing_ok=True)
         await self.take_in()
+        settle()
         every = self.settings.watch_interval_ms / 1000
         self._tasks = [
             # A task of its own: loading a list must not hold up an activation.

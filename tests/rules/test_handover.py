@@ -1,6 +1,8 @@
 """Packs made ready in a process of their own, against packs loaded here."""
 
+import gc
 import marshal
+import weakref
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,3 +55,17 @@ def test_frames_that_end_early_are_no_packs() -> None:
     whole = list(frames(load_packs(SHIPPED)))
     with pytest.raises(NotReady, match="stopped before its end"):
         take_in(whole[:-1])
+
+
+def test_replaced_packs_are_freed_at_once(tmp_path: Path) -> None:
+    """Without a collection of garbage, which would not look at them."""
+    given_ = list(frames(load_packs(write_packs(tmp_path / "packs", 40, seed=1))))
+    gc.disable()
+    try:
+        packs = take_in(given_)
+        rules = weakref.ref(packs.packs["default"].ruleset.compiled)
+        evaluate(packs.packs["default"].ruleset, Call(), UNKNOWN)
+        del packs
+        assert rules() is None
+    finally:
+        gc.enable()

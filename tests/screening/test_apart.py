@@ -76,10 +76,10 @@ def test_a_process_that_is_ended_is_told(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=load)
     thread.start()
-    eventually(lambda: apart._process is not None)
+    eventually(lambda: apart._aside._process is not None)
     apart.stop()
     thread.join(timeout=30)
-    assert told == ["making the rules ready ended with -9: no message"]
+    assert told == ["making the rules ready: it ended with -9: no message"]
     with pytest.raises(NotReady, match="the service stops"):
         apart.folder(packs)
 

@@ -68,7 +68,7 @@ def test_a_guard_that_cannot_judge_refuses(packs: Packs, tmp_path: Path) -> None
     (tmp_path / "secrets.json").chmod(0o644)
     other = replace(packs, digest="x")
     guard = Guard(tmp_path, limit_percent=5, clock=lambda: NOW)
-    assert "cannot be told: the replay ended with 1" in guard.against(packs, other)
+    assert "cannot be told: the replay: it ended with 1" in guard.against(packs, other)
     force(tmp_path, digest="x", at=NOW - FORCE_SECONDS + 1)
     assert guard.against(packs, other) == ""
     guard.stop()

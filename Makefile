@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 SUITE  := $(VENV)/conformance
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
-DEBIAN := redis-server:redis-server curl:curl
+DEBIAN := redis-server:redis-server curl:curl pg_ctlcluster:postgresql
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check rules bench-rules bench-index load lock clean debian

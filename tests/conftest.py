@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 import uvloop
+from tests.postgres import Postgres, running_postgres
 from tests.running import Running, running_service
 from tests.servers import IndexServer, client_of, running_cluster
 
@@ -77,6 +78,22 @@ def index_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ind
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def record_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database for a record, one test for each kind."""
+    if request.param == "sqlite":
+        return str(tmp_path / "record.db")
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 @pytest.fixture(scope="session", params=_urls())

@@ -2,33 +2,53 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class EventKind(StrEnum):
     """The kinds of ledger event that the called side of the index is made of."""
 
     CONSENT_GRANTED = "consent.granted"
+    CONSENT_RENEWED = "consent.renewed"
+    CONSENT_NARROWED = "consent.narrowed"
+    CONSENT_EXPIRED = "consent.expired"
     CONSENT_REVOKED = "consent.revoked"
+    REFUSED_ALL = "all.refused"
     PREFERENCES_SET = "preferences.set"
     PERSONAL_SET = "personal.set"
     PERSONAL_CLEARED = "personal.cleared"
     REASSIGNED = "subscription.reassigned"
+    ERASED = "subscription.erased"
+
+
+HELD_KINDS: Final = frozenset(
+    {EventKind.CONSENT_RENEWED, EventKind.CONSENT_NARROWED, EventKind.CONSENT_EXPIRED}
+)
+"""What changes a consent that is held, and says the whole of it as it then is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One ledger event; `sequence` rises by one, `at` is epoch seconds, `called` is E.164 digits.
 
-    `body` by kind:
-    consent.granted   {"entity": int, "categories": [str], "expires": int (epoch s, 0 never)}
-    consent.revoked   {"entity": int}
+    `body` by kind; what is in parentheses the ledger completes from what is held, so that an
+    event is followed without those before it:
+    consent.granted   {"entity": int, "categories": [str], "expires": int (epoch s, 0 never),
+                       "evidence": {field of `consent.record.body.EVIDENCE`: value}}
+    consent.renewed   {"entity", "expires", "evidence", ("categories")}
+    consent.narrowed  {"entity", "withdrawn": [str], "evidence", ("categories", "expires")}
+    consent.expired   {"entity", "evidence", ("categories", "expires": its own instant)}
+    consent.revoked   {"entity": int, "evidence"}
+    all.refused       {"evidence"} (and the body of preferences.set, every category refused at
+                       any time); voids every consent held
     preferences.set   {"refused": [str], "accepted": [str], "bands": [hour 0-23], "days": [0-7],
                        "modes": [str], "zone": str, "prefixes": [[digits, "allow"|"block"]]}
                       (the whole of what the subscriber set; it replaces what was there)
     personal.set      {"calling": int (0: whoever sends no number), "action": "allow"|"block"}
     personal.cleared  {"calling": int}
-    subscription.reassigned {}   (deletes everything held for the number)
+    subscription.reassigned {"since": int (epoch s, 0 unknown), ("before": id of the subject that
+                       had the number)}; deletes everything held for the number
+    subscription.erased {}   (deletes it too, and then the key of everything that was said)
     """
 
     sequence: int

@@ -40,9 +40,15 @@ class KeyringError(Exception):
 class Keyring:
     """The keys of one file, by purpose and version."""
 
-    __slots__ = ("_ciphers", "_keys", "_token_key", "decision_key")
+    __slots__ = ("_ciphers", "_keys", "_path", "_token_key", "decision_key")
 
-    def __init__(self, keys: Mapping[str, Mapping[int, bytes]]) -> None:
+    def __init__(
+        self, keys: Mapping[str, Mapping[int, bytes]], *, path: Path | None = None
+    ) -> None:
+        self._path = path
+        self._take(keys)
+
+    def _take(self, keys: Mapping[str, Mapping[int, bytes]]) -> None:
         self._keys = keys
         self._ciphers = {version: AESGCM(key) for version, key in keys["data"].items()}
         self._token_key = keys["token"][self.version("token")]
@@ -55,7 +61,7 @@ class Keyring:
         Raises KeyringError where others may read the file, or it is no key file.
         """
         try:
-            return cls(_read(path))
+            return cls(_read(path), path=path)
         except FileNotFoundError:
             pass
         try:
@@ -64,7 +70,12 @@ class Keyring:
             pass  # another process made it first, and its keys are the installation's
         except OSError as error:
             raise KeyringError(f"the key file cannot be written: {error}") from error
-        return cls(_read(path))
+        return cls(_read(path), path=path)
+
+    def reload(self) -> None:
+        """Takes in keys that were added to the file. Raises KeyringError."""
+        if self._path is not None:
+            self._take(_read(self._path))
 
     @classmethod
     def rotate(cls, path: Path, purpose: str) -> Self:
@@ -75,7 +86,7 @@ class Keyring:
             keys = _read(path)
             keys[purpose] |= {max(keys[purpose]) + 1: _new_key()}
             replace_private(path, _dump(keys))
-        return cls(keys)
+        return cls(keys, path=path)
 
     def version(self, purpose: str) -> int:
         """The version of a purpose that writes."""

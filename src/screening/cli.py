@@ -13,6 +13,7 @@ from consent.keyring import KeyringError
 from consent.listing import ListingError
 from consent.loading import LoadError
 from consent.record import RecordError, RecordUnavailable
+from consent.signing import SigningError
 from rules.bundle import BundleError
 from rules.document import RuleSetError
 from screening import __version__
@@ -20,7 +21,6 @@ from screening.access import AccessError
 from screening.commands import audit, check, consent, index, keys, lists, rules, serve
 from screening.distribution import ActivationRefused
 from screening.embedded import EmbeddedServerError
-from screening.signing import SigningError
 
 REFUSALS: Final = (
     AccessError,

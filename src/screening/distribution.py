@@ -13,12 +13,12 @@ from typing import Final
 
 from consent.index import IndexStore, IndexUnavailable
 from consent.record import FOLDER, Activation, Bundle, Record, RecordError
+from consent.signing import SigningError, SigningKey, TrustedKeys
 from rules import bundle
 from rules.bundle import BundleError
 from rules.document import RuleSetError
 from rules.handover import NotReady
 from rules.loading import HERE, Loader, Packs, load_files
-from screening.signing import SigningError, SigningKey, TrustedKeys
 
 CHANNEL: Final = "screening:rules"
 """Where activations are announced, by sequence; workers answer on it with `:sequence` added."""

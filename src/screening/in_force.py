@@ -24,12 +24,12 @@ from typing import Final
 
 from consent.private import replace_private
 from consent.record import BEFORE_THE_FIRST, FOLDER, Activation, RecordError, RecordUnavailable
+from consent.signing import TrustedKeys
 from rules.loading import HERE, Loader, Packs, load_packs
 from screening.apart import Apart
 from screening.blast_radius import FORCE_FILE
 from screening.distribution import REFUSED, ActivationRefused, Report, check_bundle
 from screening.metrics import Metrics
-from screening.signing import TrustedKeys
 from screening.state import State
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from consent.index import IndexUnavailable
 from consent.record import FOLDER, Activation, Bundle, RecordError
+from consent.signing import SigningError, TrustedKeys
 from rules.bundle import BundleError
 from rules.document import RuleSetError
 from rules.handover import NotReady
@@ -19,7 +20,6 @@ from screening.access import Principal
 from screening.distribution import BOUND_SECONDS, ActivationRefused
 from screening.problem import problem
 from screening.service import Service
-from screening.signing import SigningError, TrustedKeys
 
 FOLDER_WORD: Final = "folder"
 """The revision that is each node's own folder, where one is asked for by name."""

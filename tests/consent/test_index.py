@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.servers import client_of
 
 from consent.category import BIT
-from consent.event import Event, EventKind
+from consent.event import HELD_KINDS, Event, EventKind
 from consent.facts import CALLED_SIDE, UNKNOWN, Consent, Facts, Profile
 from consent.index import (
     BLOCK,
@@ -344,12 +344,14 @@ def ledgers(draw: st.DrawFn) -> list[Event]:
     for sequence in range(1, draw(st.integers(2, 30))):
         kind = draw(kinds)
         body: dict[str, Any] = {}
-        if kind in {EventKind.CONSENT_GRANTED, EventKind.CONSENT_REVOKED}:
+        if kind in HELD_KINDS | {EventKind.CONSENT_GRANTED, EventKind.CONSENT_REVOKED}:
             body["entity"] = draw(st.sampled_from([1, 2, 300]))
-        if kind is EventKind.CONSENT_GRANTED:
+        if kind in HELD_KINDS | {EventKind.CONSENT_GRANTED}:
             body["categories"] = [draw(st.sampled_from(["all", "loans"]))]
         if kind is EventKind.PREFERENCES_SET:
             body["refused"] = draw(st.sampled_from([[], ["all"], ["visas"]]))
+        if kind is EventKind.REFUSED_ALL:
+            body["refused"] = ["all"]
         if kind in {EventKind.PERSONAL_SET, EventKind.PERSONAL_CLEARED}:
             body["calling"] = draw(st.sampled_from([CALLING, OTHER]))
         if kind is EventKind.PERSONAL_SET:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from tests.postgres import Postgres
 
 import consent
 from consent.event import Event, EventKind
@@ -34,7 +35,15 @@ def keyring(tmp_path: Path) -> Keyring:
 
 @pytest.fixture
 def record(tmp_path: Path, keyring: Keyring) -> Iterator[Record]:
+    """One in a file of SQLite's, for what is told of files."""
     record = Record.open(str(tmp_path / "record.db"), keyring=keyring)
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def any_record(record_url: str, keyring: Keyring) -> Iterator[Record]:
+    record = Record.open(record_url, keyring=keyring)
     yield record
     record.close()
 
@@ -72,22 +81,21 @@ for n in range(int(count)):
     batch = [Event(0, 1790000000.0, EventKind.PREFERENCES_SET, each, body) for each in numbers]
     done = record.ledger.append(batch, actor=base)
     print(*[event.sequence for event in done], flush=True)
+record.close()
 """
 
 
-def appender(tmp_path: Path, base: int, count: int, size: int) -> subprocess.Popen[str]:
-    paths = str(tmp_path / "record.db"), str(tmp_path / "keyring.json")
+def appender(url: str, tmp_path: Path, base: int, count: int, size: int) -> subprocess.Popen[str]:
+    paths = url, str(tmp_path / "keyring.json")
     return python(APPEND, *paths, str(base), str(count), str(size))
 
 
-def test_schema_is_what_migrations_make(record: Record, tmp_path: Path) -> None:
+def test_schema_is_what_migrations_make(any_record: Record) -> None:
     """The migrations end at the revision and the tables that the code uses."""
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'record.db'}")
-    with engine.connect() as connection:
+    with any_record._database.read() as connection:
         context = MigrationContext.configure(connection)
         assert context.get_current_revision() == REVISION
         assert compare_metadata(context, METADATA) == []
-    engine.dispose()
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == REVISION
 
 
@@ -150,15 +158,13 @@ except RecordError as error:
     )
 
 
-def test_newer_database_is_refused(record: Record, tmp_path: Path, keyring: Keyring) -> None:
+def test_newer_database_is_refused(any_record: Record, record_url: str, keyring: Keyring) -> None:
     """A database that a newer version has migrated is left alone."""
-    record.close()
-    with sqlite3.connect(tmp_path / "record.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+    with any_record._database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     message = rf"has schema 9999, .*its own is {REVISION}.*run that one"
     with pytest.raises(RecordError, match=message):
-        Record.open(str(tmp_path / "record.db"), keyring=keyring)
+        Record.open(record_url, keyring=keyring)
 
 
 def test_no_database_is_unavailable(tmp_path: Path, keyring: Keyring) -> None:
@@ -171,9 +177,9 @@ def test_no_database_is_unavailable(tmp_path: Path, keyring: Keyring) -> None:
     assert path.read_bytes() == before
 
 
-def test_opened_by_many_at_once(tmp_path: Path, keyring: Keyring) -> None:
+def test_opened_by_many_at_once(record_url: str, tmp_path: Path, keyring: Keyring) -> None:
     """Processes that open a new record at once all succeed, and it is migrated once."""
-    racers = [appender(tmp_path, CALLED, 1, 1) for _ in range(4)]
+    racers = [appender(record_url, tmp_path, CALLED, 1, 1) for _ in range(4)]
     for racer in racers:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "started\n"
@@ -186,13 +192,13 @@ def test_opened_by_many_at_once(tmp_path: Path, keyring: Keyring) -> None:
     assert sorted(int(out) for out, _ in ends) == [1, 2, 3, 4]
 
 
-def test_writers_at_once(tmp_path: Path, keyring: Keyring) -> None:
+def test_writers_at_once(record_url: str, tmp_path: Path, keyring: Keyring) -> None:
     """Two processes append at once: sequences have no gap, none is given twice, none is lost."""
-    writers = [appender(tmp_path, base, 60, 3) for base in (CALLED, CALLED + 100)]
+    writers = [appender(record_url, tmp_path, base, 60, 3) for base in (CALLED, CALLED + 100)]
     ends = [writer.communicate("go\n", timeout=DEADLINE_S) for writer in writers]
     assert [err for _, err in ends] == ["", ""]
     given = [[int(word) for word in out.split()[1:]] for out, _ in ends]
-    record = Record.open(str(tmp_path / "record.db"), keyring=keyring)
+    record = Record.open(record_url, keyring=keyring)
     kept = list(record.ledger.events())
     assert sorted(given[0] + given[1]) == [event.sequence for event in kept]
     assert [event.sequence for event in kept] == list(range(1, 361))
@@ -200,13 +206,16 @@ def test_writers_at_once(tmp_path: Path, keyring: Keyring) -> None:
     for base, sequences in zip((CALLED, CALLED + 100), given, strict=True):
         mine = [event.sequence for event in kept if base <= event.called < base + 100]
         assert mine == sequences
+    assert record.ledger.first_flaw([]) is None
     record.close()
 
 
 @pytest.mark.parametrize("acknowledged", [1, 7, 20])
-def test_killed_while_appending(tmp_path: Path, keyring: Keyring, acknowledged: int) -> None:
+def test_killed_while_appending(
+    record_url: str, tmp_path: Path, keyring: Keyring, acknowledged: int
+) -> None:
     """After SIGKILL every acknowledged batch is there, whole, and appending goes on."""
-    writer = appender(tmp_path, CALLED, 100_000, 5)
+    writer = appender(record_url, tmp_path, CALLED, 100_000, 5)
     assert writer.stdin is not None
     assert writer.stdout is not None
     writer.stdin.write("go\n")
@@ -218,13 +227,14 @@ def test_killed_while_appending(tmp_path: Path, keyring: Keyring, acknowledged: 
     out, _ = writer.communicate(timeout=DEADLINE_S)
     promised = 5 * (acknowledged + out.count("\n"))
 
-    record = Record.open(str(tmp_path / "record.db"), keyring=keyring)
+    record = Record.open(record_url, keyring=keyring)
     kept = [event.sequence for event in record.ledger.events()]
     assert kept == list(range(1, len(kept) + 1))
     assert len(kept) % 5 == 0
     assert len(kept) >= promised
     (further,) = record.ledger.append([refusal(CALLED)], actor="test")
     assert further.sequence == len(kept) + 1
+    assert record.ledger.first_flaw([]) is None
     record.close()
 
 
@@ -272,18 +282,35 @@ def test_replaced_file_is_noticed(record: Record, tmp_path: Path, keyring: Keyri
     again.close()
 
 
-def test_index_epoch(record: Record) -> None:
+def test_a_server_that_is_gone(postgres: Postgres, keyring: Keyring) -> None:
+    """Reads and writes are refused while PostgreSQL is down; when it is back all is there."""
+    record = Record.open(postgres.new_database(), keyring=keyring)
+    record.ledger.append([refusal(CALLED)], actor="test")
+    postgres.stop("immediate")
+    try:
+        with pytest.raises(RecordUnavailable):
+            record.ledger.append([refusal(CALLED + 1)], actor="test")
+        with pytest.raises(RecordUnavailable):
+            record.revision()
+    finally:
+        postgres.start()
+    assert [event.called for event in record.ledger.events()] == [CALLED]
+    assert record.ledger.append([refusal(CALLED + 1)], actor="test")[0].sequence == 2
+    record.close()
+
+
+def test_index_epoch(any_record: Record) -> None:
     """The epoch of the index is "" at first, and then what was last set."""
-    assert record.index_epoch() == ""
-    record.set_index_epoch("one")
-    record.set_index_epoch("two")
-    assert record.index_epoch() == "two"
+    assert any_record.index_epoch() == ""
+    any_record.set_index_epoch("one")
+    any_record.set_index_epoch("two")
+    assert any_record.index_epoch() == "two"
 
 
-def test_audit(tmp_path: Path, keyring: Keyring) -> None:
+def test_audit(record_url: str, keyring: Keyring) -> None:
     """Actions are listed newest first, in pages, as they were given."""
     instants = iter([10.5, 20.25, 30.0])
-    record = Record.open(str(tmp_path / "record.db"), keyring=keyring, clock=lambda: next(instants))
+    record = Record.open(record_url, keyring=keyring, clock=lambda: next(instants))
     for action in ("rules.reload", "key.create", "key.revoke"):
         record.audit.append(action, subject="s", actor="ops", detail={"of": action, "n": 1})
     newest, middle = record.audit.latest(2)
@@ -293,12 +320,12 @@ def test_audit(tmp_path: Path, keyring: Keyring) -> None:
     record.close()
 
 
-def test_message_has_no_parameter(record: Record) -> None:
+def test_message_has_no_parameter(any_record: Record) -> None:
     """What the schema refuses is said without the row, which may hold a number."""
     row = {"lo": CALLED, "hi": CALLED, "entity_id": 77}
-    with pytest.raises(RecordError) as refused, record._database.write() as connection:
+    with pytest.raises(RecordError) as refused, any_record._database.write() as connection:
         connection.execute(sa.insert(METADATA.tables["entity_range"]), row)
-    assert "IntegrityError" in str(refused.value)
+    assert "the schema refuses the row" in str(refused.value)
     assert str(CALLED) not in str(refused.value)
     assert refused.value.__cause__ is None
 

@@ -1,6 +1,5 @@
 """The catalogue: generations of lists come into force and go out of it whole."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,22 @@ FILE: dict[str, Any] = {
 COUNTS: dict[str, Any] = {"loaded": 10, "duplicates": 2, "rejected": 1, "checksum": "c"}
 
 
+FULL = {
+    "sqlite": ["CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END"],
+    "postgresql": ["ALTER TABLE audit ADD CONSTRAINT full_audit CHECK (actor = '') NOT VALID"],
+}
+"""What makes a database refuse every row of the audit from now on."""
+
+
 @pytest.fixture
 def instants() -> list[float]:
     return [1000.0]
 
 
 @pytest.fixture
-def record(tmp_path: Path, instants: list[float]) -> Iterator[Record]:
+def record(record_url: str, tmp_path: Path, instants: list[float]) -> Iterator[Record]:
     record = Record.open(
-        str(tmp_path / "record.db"),
+        record_url,
         keyring=Keyring.load_or_create(tmp_path / "keyring.json"),
         clock=lambda: instants[-1],
     )
@@ -214,15 +220,13 @@ def test_audited(record: Record) -> None:
     assert record.audit.latest(1)[0].detail == {"generation": 1, "left": 3}
 
 
-def test_all_or_nothing(record: Record, tmp_path: Path) -> None:
+def test_all_or_nothing(record: Record) -> None:
     """Where the audit cannot be written the list does not change either."""
     load(record)
     second = begin(record)
-    with sqlite3.connect(tmp_path / "record.db") as connection:
-        connection.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END"
-        )
-    connection.close()
+    with record._database.write() as connection:
+        for statement in FULL[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
     revision = record.revision()
     with pytest.raises(RecordError):
         record.catalogue.activate(second, **COUNTS, actor="ops")

@@ -14,10 +14,8 @@ BASE = 441632960000
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = Record.open(
-        str(tmp_path / "record.db"), keyring=Keyring.load_or_create(tmp_path / "keyring.json")
-    )
+def record(record_url: str, tmp_path: Path) -> Iterator[Record]:
+    record = Record.open(record_url, keyring=Keyring.load_or_create(tmp_path / "keyring.json"))
     yield record
     record.close()
 

@@ -19,9 +19,9 @@ def instants() -> list[float]:
 
 
 @pytest.fixture
-def record(tmp_path: Path, instants: list[float]) -> Iterator[Record]:
+def record(record_url: str, tmp_path: Path, instants: list[float]) -> Iterator[Record]:
     record = Record.open(
-        str(tmp_path / "record.db"),
+        record_url,
         keyring=Keyring.load_or_create(tmp_path / "keyring.json"),
         clock=lambda: instants[-1],
     )

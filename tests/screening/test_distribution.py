@@ -22,12 +22,12 @@ from typer.testing import CliRunner
 
 from consent.keyring import Keyring
 from consent.record import FOLDER, Record
+from consent.signing import SigningKey, TrustedKeys
 from rules import bundle
 from rules.loading import read_folder
 from screening import distribution
 from screening.cli import app
 from screening.distribution import BOUND_SECONDS
-from screening.signing import SigningKey, TrustedKeys
 
 CANADA = {"calling": "+14165550101", "called": "+14165550102"}
 SHOWN = 12

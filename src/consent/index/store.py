@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consent.category import mask
-from consent.event import Event, EventKind
+from consent.event import HELD_KINDS, Event, EventKind
 from consent.facts import ALL_BIT, NO_PROFILE, Consent
 from consent.index import layout
 from consent.index.address import Kind, parse_servers
@@ -96,6 +96,15 @@ for i = 4, #ARGV, 5 do
       local held = redis.call('HGET', key, a)
       if held then
         b = string.char(bit.bor(string.byte(held), 1)) .. string.sub(held, 2)
+      end
+      redis.call('HSET', key, a, b)
+    elseif verb == 'refuse' then
+      for _, field in ipairs(redis.call('HKEYS', key)) do
+        if #field > #a and string.sub(field, 1, #a) == a then
+          local held = redis.call('HGET', key, field)
+          redis.call('HSET', key, field,
+                     string.char(bit.bor(string.byte(held), 1)) .. string.sub(held, 2))
+        end
       end
       redis.call('HSET', key, a, b)
     elseif verb == 'reassign' then
@@ -719,7 +728,7 @@ def _batch(
         bucket = places.setdefault(layout.bucket_key(called, width), len(places) + 1)
         low = layout.profile_field(called, width)
         match event.kind:
-            case EventKind.CONSENT_GRANTED:
+            case kind if kind is EventKind.CONSENT_GRANTED or kind in HELD_KINDS:
                 consent = Consent(
                     event.sequence, False, int(body.get("expires", 0)), mask(body["categories"])
                 )
@@ -744,7 +753,10 @@ def _batch(
                     step = ("set", own, calling, action)
                 else:
                     step = ("delete", own, calling, b"")
-            case EventKind.REASSIGNED:
+            case EventKind.REFUSED_ALL:
+                profile = layout.profile_from(body)
+                step = ("refuse", bucket, low, layout.encode_profile(profile))
+            case EventKind.REASSIGNED | EventKind.ERASED:
                 own = places.setdefault(layout.personal_key(called), len(places) + 1)
                 step = ("reassign", bucket, low, b"%d" % own)
         words += (event.sequence, *step)

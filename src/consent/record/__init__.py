@@ -15,6 +15,7 @@ from consent.entity import Entity, EntityStatus
 from consent.keyring import Keyring
 from consent.record.audit import AuditEntry, AuditLog
 from consent.record.catalogue import Catalogue, Generation, GenerationState, ListInfo, ListKind
+from consent.record.chain import Checkpoint, Entry, Flaw
 from consent.record.database import (
     Database,
     RecordError,
@@ -27,6 +28,7 @@ from consent.record.ledger import Ledger
 from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
 from consent.record.schema import setting
+from consent.signing import SigningKey
 
 INDEX_EPOCH: Final = "index_epoch"
 
@@ -34,12 +36,14 @@ INDEX_EPOCH: Final = "index_epoch"
 class Record:
     """One open database and its parts."""
 
-    def __init__(self, database: Database, *, keyring: Keyring, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, keyring: Keyring, clock: Clock, signer: SigningKey | None
+    ) -> None:
         self._database = database
         self.audit: Final = AuditLog(database, clock)
         self.catalogue: Final = Catalogue(database, clock)
         self.entities: Final = Entities(database, clock)
-        self.ledger: Final = Ledger(database, keyring)
+        self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.rulebook: Final = Rulebook(database, clock)
 
     @classmethod
@@ -49,15 +53,18 @@ class Record:
         *,
         keyring: Keyring,
         clock: Clock = time.time,
+        signer: SigningKey | None = None,
         busy_timeout_ms: int = 5000,
     ) -> Self:
         """The record at a path (SQLite) or a postgresql:// URL, made or migrated as needed.
+
+        Without a `signer` the ledger makes no checkpoints.
 
         Raises RecordError where it is newer than this version or the URL is none, and
         RecordUnavailable, as every method does, where the database is gone or stays locked.
         """
         database = Database.open(url, busy_timeout_ms=busy_timeout_ms)
-        return cls(database, keyring=keyring, clock=clock)
+        return cls(database, keyring=keyring, clock=clock, signer=signer)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -87,8 +94,11 @@ __all__ = [
     "Activation",
     "AuditEntry",
     "Bundle",
+    "Checkpoint",
     "Entity",
     "EntityStatus",
+    "Entry",
+    "Flaw",
     "Generation",
     "GenerationState",
     "ListInfo",

@@ -4,13 +4,14 @@ Messages name the field and what was expected; they never quote a number.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
 from zoneinfo import available_timezones
 
 from consent.category import BIT
-from consent.event import Event, EventKind
+from consent.event import HELD_KINDS, Event, EventKind
+from consent.held import Held
 from consent.record.database import RecordError
 from consent.record.schema import NUMBER_LIMIT
 from consent.record.words import nearest
@@ -56,13 +57,58 @@ def check(event: Event, *, where: str) -> dict[str, Any]:
             body[name] = read(value)
         except _UnfitError as unfit:
             raise _refused(where, f"body.{name}", str(unfit)) from None
-    if event.kind == EventKind.CONSENT_GRANTED and 0 < body["expires"] <= event.at:
+    if 0 < body.get("expires", 0) <= event.at:
         raise _refused(where, "body.expires", "is not after the consent's own instant `at`")
     if event.kind == EventKind.PREFERENCES_SET:
         both = sorted(set(body["refused"]) & set(body["accepted"]))
         if both:
             raise _refused(where, "body.accepted", f"has {both[0]!r}, which is refused as well")
     return body
+
+
+NEEDS_HELD: Final = HELD_KINDS | {EventKind.REFUSED_ALL, EventKind.PERSONAL_SET}
+"""Kinds whose event is completed, or refused, by what is held for its number."""
+
+
+def completed(event: Event, held: Held, *, where: str) -> None:
+    """Makes the body of an event say the whole of what it changes: see `consent.event.Event`.
+
+    Raises RecordError where it changes a consent that is not held, or fills a list beyond its end.
+    """
+    body = event.body
+    if event.kind in HELD_KINDS:
+        consent = held.consents.get(body["entity"])
+        if consent is None or consent.revoked_at is not None:
+            raise _refused(where, "body.entity", "has no consent of this subscriber to change")
+        body["categories"] = list(consent.categories)
+        if event.kind == EventKind.CONSENT_NARROWED:
+            body["categories"] = _narrowed(consent.categories, body["withdrawn"])
+            if not body["categories"]:
+                raise _refused(where, "body.withdrawn", "leaves nothing: revoke the consent")
+        if event.kind == EventKind.CONSENT_EXPIRED:
+            body["expires"] = int(event.at)
+        body.setdefault("expires", consent.expires)
+    elif event.kind == EventKind.REFUSED_ALL:
+        nothing = {name: read(default) for name, (read, default) in PREFERENCES.items()}
+        kept = {name: held.preferences.get(name, nothing[name]) for name in ("zone", "prefixes")}
+        body |= {**nothing, **kept, "refused": ["all"]}
+    elif event.kind == EventKind.PERSONAL_SET and body["calling"] not in held.personal:
+        action = body["action"]
+        if sum(kept == action for kept in held.personal.values()) >= PERSONAL_LIMIT:
+            raise RecordError(
+                f"{where}: the subscriber's personal {action} list is full, expected at most "
+                f"{PERSONAL_LIMIT} entries",
+                field="body.calling",
+            )
+
+
+def _narrowed(categories: Collection[str], withdrawn: Collection[str]) -> list[str]:
+    """The categories that are left; "all" stands for each trade but is not left in part."""
+    if "all" in withdrawn:
+        return []
+    if "all" in categories:
+        categories = [category for category in BIT if category != "all"]
+    return sorted(set(categories) - set(withdrawn))
 
 
 class _UnfitError(Exception):
@@ -125,6 +171,77 @@ def _prefixes(value: Any) -> list[list[str]]:
     return [[digits, action] for digits, action in prefixes.items()]
 
 
+def _text(most: int) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not value.isprintable() or len(value) > most:
+            raise _UnfitError(f"is no text of at most {most} printable characters")
+        return value
+
+    return read
+
+
+def _matching(pattern: str, expected: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise _UnfitError(f"is no {expected}")
+        return value
+
+    return read
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _UnfitError("is neither true nor false")
+    return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _UnfitError("is no object of fields")
+    for name in value:
+        if name not in EVIDENCE:
+            raise _UnfitError(f"has {_shown(str(name))}: {nearest(str(name), EVIDENCE)}")
+    read = {}
+    for name, check_field in EVIDENCE.items():
+        if value.get(name) is not None:
+            try:
+                read[name] = check_field(value[name])
+            except _UnfitError as unfit:
+                raise _UnfitError(f"has a {name} that {unfit}") from None
+    return read
+
+
+BASES: Final = ("explicit", "inferred", "existing_relation", "contract", "statutory")
+AUTHORS: Final = ("subject", "agent", "guardian")
+_SHA256: Final = _matching("[0-9a-f]{64}", "SHA-256 of 64 hexadecimal digits in lower case")
+
+EVIDENCE: Final[dict[str, Callable[[Any], Any]]] = {
+    "jurisdiction": _matching("[A-Z]{2}", "country of ISO 3166-1 such as GB"),
+    "basis": _word(lambda: frozenset(BASES)),
+    "brand": _text(120),
+    "purpose": _text(500),
+    "channel": _text(64),
+    "captured": _text(500),
+    "text_sha256": _SHA256,
+    "text_locale": _matching("[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*", "language tag of BCP 47"),
+    "text_version": _text(64),
+    "uri": _text(500),
+    "sha256": _SHA256,
+    "author": _word(lambda: frozenset(AUTHORS)),
+    "verification": _text(200),
+    "notice_version": _text(64),
+    "confirmed": _integer(U32),
+    "retain_until": _integer(U32),
+    "legal_hold": _flag,
+    "source": _text(200),
+}
+"""What proves a decision, each field as the ledger keeps it; instants are epoch seconds.
+
+`basis` is the legal basis, `author` who decided for the subscriber, `captured` how and where,
+`text_…` what was shown, `uri` and `sha256` where its copy is, `confirmed` when that was sent.
+"""
+
+
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones() | {""})
@@ -133,24 +250,43 @@ def _zones() -> frozenset[str]:
 _category = _word(lambda: BIT)
 _action = _word(lambda: frozenset(PERSONAL_ACTIONS))
 
+_entity = (_integer(U32, least=1), None)
+_evidence: tuple[Callable[[Any], Any], Any] = (_fields, {})
+
+PREFERENCES: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
+    "refused": (_set_of(_category), ()),
+    "accepted": (_set_of(_category), ()),
+    "bands": (_set_of(_integer(24)), ()),
+    "days": (_set_of(_integer(8)), ()),
+    "modes": (_set_of(_word(lambda: frozenset(MODES))), ()),
+    "zone": (_word(_zones), ""),
+    "prefixes": (_prefixes, ()),
+}
+
 CHECKS: Final[dict[EventKind, dict[str, tuple[Callable[[Any], Any], Any]]]] = {
     EventKind.CONSENT_GRANTED: {
-        "entity": (_integer(U32, least=1), None),
+        "entity": _entity,
         "categories": (_set_of(_category, least=1), None),
         "expires": (_integer(U32), 0),
+        "evidence": _evidence,
     },
-    EventKind.CONSENT_REVOKED: {"entity": (_integer(U32, least=1), None)},
-    EventKind.PREFERENCES_SET: {
-        "refused": (_set_of(_category), ()),
-        "accepted": (_set_of(_category), ()),
-        "bands": (_set_of(_integer(24)), ()),
-        "days": (_set_of(_integer(8)), ()),
-        "modes": (_set_of(_word(lambda: frozenset(MODES))), ()),
-        "zone": (_word(_zones), ""),
-        "prefixes": (_prefixes, ()),
+    EventKind.CONSENT_RENEWED: {
+        "entity": _entity,
+        "expires": (_integer(U32), None),
+        "evidence": _evidence,
     },
+    EventKind.CONSENT_NARROWED: {
+        "entity": _entity,
+        "withdrawn": (_set_of(_category, least=1), None),
+        "evidence": _evidence,
+    },
+    EventKind.CONSENT_EXPIRED: {"entity": _entity, "evidence": _evidence},
+    EventKind.CONSENT_REVOKED: {"entity": _entity, "evidence": _evidence},
+    EventKind.REFUSED_ALL: {"evidence": _evidence},
+    EventKind.PREFERENCES_SET: PREFERENCES,
     EventKind.PERSONAL_SET: {"calling": (_calling, None), "action": (_action, None)},
     EventKind.PERSONAL_CLEARED: {"calling": (_calling, None)},
-    EventKind.REASSIGNED: {},
+    EventKind.REASSIGNED: {"since": (_integer(U32), 0)},
+    EventKind.ERASED: {},
 }
 """Of each kind, its fields: what reads one, and its value when absent (None: it is needed)."""

@@ -1,41 +1,53 @@
 """The ledger of what subscribers decided: appended to, read in order, never changed.
 
-Sequences rise by one without gaps. A subscriber is a random id with a data key of its own, under
-which every body is sealed; the number itself stands only in `subject`, sealed likewise.
+Sequences rise by one without gaps, and each event's hash covers the one before it.
 """
 
 import json
-import secrets
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from consent.event import Event, EventKind
-from consent.keyring import KEY_BYTES, Keyring, KeyringError, seal, unseal
-from consent.record.body import PERSONAL_LIMIT, check
+from consent.held import Held
+from consent.keyring import Keyring, KeyringError, seal, unseal
+from consent.record.body import NEEDS_HELD, check, completed
+from consent.record.chain import Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
 from consent.record.database import Database, RecordError, current_value, next_value
-from consent.record.instant import from_us, to_us
+from consent.record.instant import Clock, from_us, to_us
 from consent.record.once import Once, RecordConflict, done_before, keep_done
-from consent.record.schema import entity, event, subject
+from consent.record.schema import checkpoint, entity, event, subject
+from consent.record.subjects import (
+    VARIABLES,
+    Subject,
+    Subjects,
+    expect_token_version,
+    ledger_id,
+    open_subject,
+    rotate_subjects,
+    set_token_version,
+)
+from consent.signing import SigningKey
 
 PAGE: Final = 1000
 """Rows of one read: short transactions, so that a long replay does not hold back the WAL."""
 
-VARIABLES: Final = 500
-"""Values in one `IN (...)`: a statement takes a limited number of them."""
-
-ID_BYTES: Final = 16
+CHECKPOINT_EVENTS: Final = 10_000
+"""Events after which the chain is signed, though less time has passed than between two signings."""
 
 
 class Ledger:
-    """The events of every subscriber."""
+    """The events of every subscriber, as one chain."""
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    def __init__(
+        self, database: Database, keyring: Keyring, clock: Clock, signer: SigningKey | None
+    ) -> None:
         self._database = database
         self._keyring = keyring
+        self._clock = clock
+        self._signer = signer
 
     def append(
         self,
@@ -51,8 +63,9 @@ class Ledger:
         by its `once`, gives what it gave then. `unchanged` are numbers with the sequence of the
         newest event that their decision rests on, 0 for none. Raises RecordError, and commits
         none, where one is refused: see `consent.record.body`; where its entity is not registered;
-        where a subscriber would have more personal entries than its lists hold; RecordConflict
-        where a number has changed meanwhile, or the key of `once` was used for something else.
+        where it changes a consent that is not held; where a subscriber would have more personal
+        entries than its lists hold; RecordConflict where a number has changed meanwhile, or the
+        key of `once` was used for something else.
         """
         checked = [
             replace(
@@ -71,28 +84,69 @@ class Ledger:
             if done is not None:
                 first, last = done
                 rows = connection.execute(_sealed().where(event.c.sequence.between(first, last)))
-                return [self._event(row) for row in rows]
+                return [self._event(row) for row in rows if row.sealed]
+            expect_token_version(connection, self._keyring)
             self._expect_unchanged(connection, unchanged or {})
             last = next_value(connection, "event", len(checked)) if checked else 0
+            now_us = to_us(self._clock())
             if once:
-                first = last - len(checked) + 1
-                keep_done(connection, once, first, last, at_us=to_us(time.time()))
+                keep_done(connection, once, last - len(checked) + 1, last, at_us=now_us)
             if not checked:
                 return []
             _expect_entities(connection, checked)
-            subjects = self._subjects(connection, {each.called for each in checked})
-            self._expect_room(connection, checked, subjects)
-            first = last - len(checked) + 1
-            numbered = [replace(each, sequence=n) for n, each in enumerate(checked, first)]
-            connection.execute(
-                insert(event),
-                [_row(each, subjects[each.called], actor) for each in numbered],
+            numbered = [
+                replace(each, sequence=n) for n, each in enumerate(checked, last - len(checked) + 1)
+            ]
+            return self._append(connection, numbered, actor=actor, now_us=now_us)
+
+    def _append(
+        self, connection: Connection, events: list[Event], *, actor: str, now_us: int
+    ) -> list[Event]:
+        subjects = Subjects(connection, self._keyring, {each.called for each in events})
+        held = self._held(connection, events, subjects)
+        ledger = bytes.fromhex(ledger_id(connection))
+        first, last = events[0].sequence, events[-1].sequence
+        newest = select(event.c.hash).where(event.c.sequence < first)
+        before = connection.execute(newest.order_by(event.c.sequence.desc()).limit(1)).scalar()
+        head = before or genesis(ledger)
+        rows, complete = [], []
+        for n, each in enumerate(events):
+            who = subjects.of(each.called)
+            if each.kind == EventKind.REASSIGNED:
+                each.body["before"] = who.id.hex()
+                who = subjects.renew(each.called)
+            if each.called in held:
+                completed(each, held[each.called], where=f"events[{n}]")
+                held[each.called].follow(each)
+            entry = _entry(each, who, actor, now_us)
+            head = entry_hash(head, entry)
+            rows.append(entry._replace(hash=head)._asdict())
+            complete.append(each)
+            if each.kind == EventKind.ERASED:
+                subjects.end(each.called, erase_after=each.sequence)
+        connection.execute(insert(event), rows)
+        if self._signer is not None and last - _last_checkpoint(connection) >= CHECKPOINT_EVENTS:
+            _keep_checkpoint(
+                connection,
+                Checkpoint.sign(ledger.hex(), last, head, from_us(now_us), self._signer),
             )
-        return numbered
+        return complete
+
+    def _held(
+        self, connection: Connection, events: list[Event], subjects: Subjects
+    ) -> dict[int, Held]:
+        """What is held for the numbers of which an event needs to know it."""
+        held = {}
+        for called in {each.called for each in events if each.kind in NEEDS_HELD}:
+            query = _sealed().where(event.c.subject_id == subjects.of(called).id)
+            rows = connection.execute(query)
+            held[called] = Held.of([self._event(row) for row in rows])
+        return held
 
     def events(self, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events beyond a sequence, in order, as they are when each page is read.
 
+        Those of erased subscriptions are passed over: what they said was deleted at their end.
         Raises RecordError for an event that the keyring does not open.
         """
         while limit is None or limit > 0:
@@ -101,22 +155,33 @@ class Ledger:
             with self._database.read() as connection:
                 rows = connection.execute(query).all()
             for row in rows:
-                yield self._event(row)
+                if row.sealed:
+                    yield self._event(row)
             if len(rows) < page:
                 return
             after = rows[-1].sequence
             limit = None if limit is None else limit - page
 
     def events_of(self, called: int) -> list[Event]:
-        """Every event of one number, in order, those of earlier subscriptions with it too."""
-        query = _sealed().where(subject.c.token.in_(self._keyring.digests(called)))
+        """Every event of the number's present subscription, in order."""
+        return [each for each, _ in self.entries_of(called)]
+
+    def entries_of(self, called: int) -> list[tuple[Event, Entry]]:
+        """The same with each event's row as the chain has it: the proof that goes with it."""
+        query = _sealed(entries=True).where(subject.c.token.in_(self._keyring.digests(called)))
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [self._event(row) for row in rows]
+        return [(self._event(row), Entry(*row[: len(Entry._fields)])) for row in rows]
+
+    def held(self, called: int) -> Held:
+        """What the events of a number amount to."""
+        return Held.of(self.events_of(called))
 
     def events_of_entity(self, entity_id: int, after: int = 0, limit: int = 100) -> list[Event]:
         """The events that name an entity beyond a sequence, in order, `limit` at most."""
-        query = _sealed().where(event.c.entity_id == entity_id, event.c.sequence > after)
+        query = _sealed().where(
+            event.c.entity_id == entity_id, event.c.sequence > after, subject.c.sealed != b""
+        )
         with self._database.read() as connection:
             rows = connection.execute(query.limit(limit)).all()
         return [self._event(row) for row in rows]
@@ -126,9 +191,101 @@ class Ledger:
         with self._database.read() as connection:
             return current_value(connection, "event")
 
+    # The chain
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Signs where the chain has come to, if it went on since it was last signed."""
+        if self._signer is None:
+            return None
+        with self._database.write() as connection:
+            last = connection.execute(
+                select(event.c.sequence, event.c.hash).order_by(event.c.sequence.desc()).limit(1)
+            ).one_or_none()
+            if last is None or last.sequence <= _last_checkpoint(connection):
+                return None
+            made = Checkpoint.sign(
+                ledger_id(connection), last.sequence, last.hash, self._clock(), self._signer
+            )
+            _keep_checkpoint(connection, made)
+        return made
+
+    def checkpoints(self, after: int = 0) -> list[Checkpoint]:
+        """What was signed of the chain beyond a sequence, in order."""
+        query = select(checkpoint).where(checkpoint.c.sequence > after)
+        with self._database.read() as connection:
+            ledger = ledger_id(connection)
+            rows = connection.execute(query.order_by(checkpoint.c.sequence)).all()
+        return [
+            Checkpoint(
+                ledger, row.sequence, row.head, from_us(row.at_us), row.key_id, row.signature
+            )
+            for row in rows
+        ]
+
+    def first_flaw(
+        self, checkpoints: Iterable[Checkpoint], *, progress: Callable[[int], None] | None = None
+    ) -> Flaw | None:
+        """The first event that is not as it was when it was appended: see `consent.record.chain`.
+
+        `checkpoints` are those to hold it against, of signatures that hold; `progress` is told
+        how many events were looked at since it was told before.
+        """
+        with self._database.read() as connection:
+            ledger = ledger_id(connection)
+        return first_flaw(bytes.fromhex(ledger), self._entries(progress), checkpoints)
+
+    def _entries(self, progress: Callable[[int], None] | None) -> Iterator[Entry]:
+        after = 0
+        columns = [event.c[name] for name in Entry._fields]
+        query = select(*columns).order_by(event.c.sequence).limit(PAGE)
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query.where(event.c.sequence > after)).all()
+            for row in rows:
+                yield Entry(*row)
+            if not rows:
+                return
+            if progress:
+                progress(len(rows))
+            after = rows[-1].sequence
+
+    # Keys
+
+    def rotate(self, *, progress: Callable[[int], None] | None = None) -> int:
+        """Writes every subject anew under the newest keys; the answer is how many there were.
+
+        May be broken off and begun again. The chain is not touched.
+        """
+        with self._database.write() as connection:
+            set_token_version(connection, self._keyring)
+        return rotate_subjects(self._database, self._keyring, progress)
+
+    def finish_erasures(self, applied: int) -> int:
+        """Destroys the keys of erased subscriptions; the answer is how many.
+
+        `applied` is the sequence through which the index has followed: before that it could not
+        learn any more whose facts it has to delete.
+        """
+        with self._database.read() as connection:
+            due = subject.c.erase_after <= applied
+            waiting = connection.execute(select(subject.c.id).where(due).limit(1)).first()
+        if waiting is None:
+            return 0
+        with self._database.write() as connection:
+            done = connection.execute(
+                update(subject).where(due).values(sealed=b"", erase_after=None)
+            )
+        return done.rowcount
+
+    def erasures_waiting(self) -> int:
+        """How many erased subscriptions still have their key, since the index has not followed."""
+        query = select(func.count()).where(subject.c.erase_after.is_not(None))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def _event(self, row: Row[Any]) -> Event:
         try:
-            who = self._open(row.subject_id, row.sealed)
+            who = open_subject(self._keyring, row.subject_id, row.sealed)
             body = unseal(who.key, row.body, _place(row.subject_id, row.sequence, row.kind))
         except KeyringError as error:
             raise RecordError(f"event {row.sequence} of the ledger: {error}") from error
@@ -154,83 +311,6 @@ class Ledger:
                     field="sequence",
                 )
 
-    def _subjects(self, connection: Connection, numbers: Collection[int]) -> "dict[int, _Subject]":
-        """The subject of each number; those that have none yet are made."""
-        tokens = [token for number in numbers for token in self._keyring.digests(number)]
-        found = {}
-        for start in range(0, len(tokens), VARIABLES):
-            known = subject.c.token.in_(tokens[start : start + VARIABLES])
-            for row in connection.execute(select(subject.c.id, subject.c.sealed).where(known)):
-                who = self._open(row.id, row.sealed)
-                found[who.number] = who
-        made = [
-            _Subject(secrets.token_bytes(ID_BYTES), secrets.token_bytes(KEY_BYTES), number)
-            for number in numbers
-            if number not in found
-        ]
-        if made:
-            connection.execute(insert(subject), [self._subject_row(who) for who in made])
-        return found | {who.number: who for who in made}
-
-    def _subject_row(self, who: "_Subject") -> dict[str, Any]:
-        return {
-            "id": who.id,
-            "token": self._keyring.digest(who.number),
-            "token_version": self._keyring.version("token"),
-            "sealed": self._keyring.encrypt(who.key + who.number.to_bytes(8), who.id),
-        }
-
-    def _open(self, subject_id: bytes, sealed: bytes) -> "_Subject":
-        plain = self._keyring.decrypt(sealed, subject_id)
-        return _Subject(subject_id, plain[:KEY_BYTES], int.from_bytes(plain[KEY_BYTES:]))
-
-    def _expect_room(
-        self, connection: Connection, events: list[Event], subjects: "dict[int, _Subject]"
-    ) -> None:
-        """Refuses the event that would make a personal list of a subscriber too long."""
-        setting = {each.called for each in events if each.kind == EventKind.PERSONAL_SET}
-        entries: dict[int, dict[int, str]] = {}
-        for called in setting:
-            entries[called] = {}
-            query = _sealed().where(event.c.subject_id == subjects[called].id)
-            for row in connection.execute(query.where(event.c.kind.in_(PERSONAL))):
-                _follow(entries[called], self._event(row))
-        for n, each in enumerate(events):
-            if each.called not in entries:
-                continue
-            held = entries[each.called]
-            _follow(held, each)
-            if each.kind != EventKind.PERSONAL_SET or len(held) <= PERSONAL_LIMIT:
-                continue
-            action = each.body["action"]
-            if sum(kept == action for kept in held.values()) > PERSONAL_LIMIT:
-                raise RecordError(
-                    f"events[{n}]: the subscriber's personal {action} list is full, expected at "
-                    f"most {PERSONAL_LIMIT} entries",
-                    field="body.calling",
-                )
-
-
-class _Subject(NamedTuple):
-    """Whom an event is about."""
-
-    id: bytes
-    key: bytes
-    number: int
-
-
-PERSONAL: Final = (EventKind.PERSONAL_SET, EventKind.PERSONAL_CLEARED, EventKind.REASSIGNED)
-
-
-def _follow(entries: dict[int, str], each: Event) -> None:
-    """Keeps a subscriber's personal entries, calling number to action, up with an event."""
-    if each.kind == EventKind.PERSONAL_SET:
-        entries[each.body["calling"]] = each.body["action"]
-    elif each.kind == EventKind.PERSONAL_CLEARED:
-        entries.pop(each.body["calling"], None)
-    elif each.kind == EventKind.REASSIGNED:
-        entries.clear()
-
 
 def _expect_entities(connection: Connection, events: list[Event]) -> None:
     named = sorted({each.body["entity"] for each in events if "entity" in each.body})
@@ -246,17 +326,18 @@ def _expect_entities(connection: Connection, events: list[Event]) -> None:
             )
 
 
-def _row(each: Event, who: _Subject, actor: str) -> dict[str, Any]:
+def _entry(each: Event, who: Subject, actor: str, now_us: int) -> Entry:
     body = json.dumps(each.body, ensure_ascii=False, separators=(",", ":")).encode()
-    return {
-        "sequence": each.sequence,
-        "at_us": to_us(each.at),
-        "kind": str(each.kind),
-        "subject_id": who.id,
-        "entity_id": each.body.get("entity"),
-        "body": seal(who.key, body, _place(who.id, each.sequence, each.kind)),
-        "actor": actor,
-    }
+    return Entry(
+        sequence=each.sequence,
+        at_us=to_us(each.at),
+        recorded_us=now_us,
+        kind=str(each.kind),
+        subject_id=who.id,
+        entity_id=each.body.get("entity"),
+        body=seal(who.key, body, _place(who.id, each.sequence, each.kind)),
+        actor=actor,
+    )
 
 
 def _place(subject_id: bytes, sequence: int, kind: str) -> bytes:
@@ -264,11 +345,28 @@ def _place(subject_id: bytes, sequence: int, kind: str) -> bytes:
     return subject_id + sequence.to_bytes(8) + kind.encode()
 
 
-def _sealed() -> Select[Any]:
-    """The query of sealed events with what opens them, in order."""
+def _sealed(*, entries: bool = False) -> Select[Any]:
+    """The query of sealed events with what opens them, in order; `entries`: their whole rows."""
+    names = Entry._fields if entries else ("sequence", "at_us", "kind", "subject_id", "body")
     return (
-        select(event.c.sequence, event.c.at_us, event.c.kind, event.c.subject_id, event.c.body)
+        select(*(event.c[name] for name in names))
         .add_columns(subject.c.sealed)
         .join_from(event, subject)
         .order_by(event.c.sequence)
+    )
+
+
+def _last_checkpoint(connection: Connection) -> int:
+    return connection.execute(select(func.max(checkpoint.c.sequence))).scalar() or 0
+
+
+def _keep_checkpoint(connection: Connection, made: Checkpoint) -> None:
+    connection.execute(
+        insert(checkpoint).values(
+            sequence=made.sequence,
+            head=made.head,
+            at_us=to_us(made.at),
+            key_id=made.key_id,
+            signature=made.signature,
+        )
     )

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 REVISION: Final = "0003"
@@ -123,11 +124,14 @@ subject: Final = Table(
     Column("token", LargeBinary(32), nullable=False, unique=True),
     Column("token_version", Integer, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    Column("erase_after", BigInteger),
 )
-"""Who an event is about: the only table that ties a random id to a number.
+"""Who an event is about, one row a subscription: all that ties a random id to a number.
 
 `sealed` is the subject's own data key and number under the keyring's data key, so rotating keys
-rewrites this table alone, and erasing the row's `sealed` erases what every event of it says.
+rewrites this table alone, and emptying `sealed` erases what every event of it says; that is due
+once the index has what the ledger says through `erase_after`. A subscription that has ended has
+no token of its number but random bytes, and version 0.
 """
 
 event: Final = Table(
@@ -140,10 +144,24 @@ event: Final = Table(
     Column("entity_id", BigInteger, ForeignKey("entity.id")),
     Column("body", LargeBinary, nullable=False),
     Column("actor", String(128), nullable=False),
+    Column("recorded_us", BigInteger, nullable=False, server_default="0"),
+    Column("hash", LargeBinary(32), nullable=False, server_default=text("''")),
     Index(None, "subject_id", "sequence"),
     Index(None, "entity_id", "sequence"),
 )
-"""The ledger. `body` is JSON under the subject's key, bound to subject, sequence and kind."""
+"""The ledger. `body` is JSON under the subject's key, bound to subject, sequence and kind; `hash`
+is the link of the chain, see `consent.record.chain`."""
+
+checkpoint: Final = Table(
+    "checkpoint",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("head", LargeBinary(32), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+"""What was signed of the chain."""
 
 request: Final = Table(
     "request",

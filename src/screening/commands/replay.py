@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from consent.signing import TrustedKeys
 from rules.loading import Packs, load_bundle, load_packs
 from rules.replay import Comparison, Example, Sample, Tally, compare
 from rules.verdict import Action, Verdict
@@ -25,7 +26,6 @@ from screening.distribution import load_rules
 from screening.in_force import KEPT
 from screening.recall import FOLDER, Recalled
 from screening.settings import Settings
-from screening.signing import TrustedKeys
 from screening.state import State, open_files
 
 REFUSED = 3

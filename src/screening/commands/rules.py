@@ -1,6 +1,5 @@
 """`screening rules`."""
 
-import base64
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.markup import escape
 
 from consent.index import IndexUnavailable
 from consent.record import FOLDER, Activation, Record
+from consent.signing import SigningKey, TrustedKeys
 from rules.coverage import coverage
 from rules.document import RuleSetError
 from rules.loading import Packs, digest, load_packs, read_folder
@@ -26,7 +26,6 @@ from screening.commands.table import table
 from screening.distribution import BOUND_SECONDS
 from screening.embedded import EmbeddedServer
 from screening.settings import Settings
-from screening.signing import SigningKey, TrustedKeys
 from screening.state import State, open_files
 
 app = typer.Typer(no_args_is_help=True)
@@ -101,7 +100,7 @@ def keygen(
     told = Console(stderr=True, highlight=False)
     told.print(f"private key {key.id} in {escape(str(path))}, mode 0600: keep it off the nodes")
     told.print("the public key, for the file of SCREENING_RULE_KEYS on every node:")
-    print(base64.b64encode(key.public).decode(), key.id)
+    print(key.line(), key.id)
 
 
 @app.command("push")

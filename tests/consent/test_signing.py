@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from screening.signing import CONTEXT, SigningError, SigningKey, TrustedKeys
+from consent.signing import Signed, SigningError, SigningKey, TrustedKeys
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 
@@ -147,4 +147,4 @@ def test_the_private_key_is_its_owners(key: SigningKey, tmp_path: Path) -> None:
     with pytest.raises(SigningError, match="mode 0640"):
         SigningKey.load(path)
     assert re.fullmatch("[0-9a-f]{16}", key.id)
-    assert CONTEXT.endswith(b"\0")
+    assert Signed.BUNDLE.message("00").endswith(b"\0\0")

@@ -1,7 +1,8 @@
-"""Signatures of rule sets: Ed25519 (RFC 8032), over the digest of a bundle.
+"""Signatures: Ed25519 (RFC 8032), over a SHA-256 digest and what it is the digest of.
 
-They hold that whoever can write to the database cannot write rules: only who has a private key
-can. Which bundle that was ever signed is in force stays the database's to say.
+Of rule sets, so that whoever can write to the database cannot write rules: only who has a private
+key can. Which bundle that was ever signed is in force stays the database's to say. And of the
+ledger's checkpoints, so that its past cannot be written anew.
 
 Private keys are PEM files of mode 0600. Public keys are trusted by standing in the file, or a
 file of the folder, that SCREENING_RULE_KEYS names: PEM, or lines of base64 as `keygen` prints
@@ -12,6 +13,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,8 +23,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from consent.private import create_private, read_private
 
-CONTEXT: Final = b"call-screening rules 1\0"
-"""What is signed begins with it, so that no signature given for another purpose holds here."""
+
+class Signed(StrEnum):
+    """What is signed begins with it, so that no signature given for another purpose holds."""
+
+    BUNDLE = "rules"
+    CHECKPOINT = "checkpoint"
+
+    def message(self, digest: str) -> bytes:
+        """The bytes that are signed."""
+        return f"call-screening {self} 1\0".encode() + bytes.fromhex(digest)
+
 
 PEM: Final = re.compile(r"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
@@ -67,9 +78,13 @@ class SigningKey:
             raise SigningError(f"{path} is no Ed25519 key: make one with `screening rules keygen`")
         return cls(key)
 
-    def sign(self, digest: str) -> bytes:
-        """The signature of the bundle with this digest."""
-        return self._key.sign(CONTEXT + bytes.fromhex(digest))
+    def line(self) -> str:
+        """The public half as a line of a file of trusted keys."""
+        return base64.b64encode(self.public).decode()
+
+    def sign(self, digest: str, *, of: Signed = Signed.BUNDLE) -> bytes:
+        """The signature of what has this digest, in hexadecimal."""
+        return self._key.sign(of.message(digest))
 
 
 class TrustedKeys:
@@ -92,17 +107,17 @@ class TrustedKeys:
             raise SigningError(f"{path} holds no public key: expected one that rules are signed by")
         return cls({key_id(_raw(key)): key for key in keys})
 
-    def check(self, digest: str, *, signature: bytes) -> None:
-        """Raises SigningError unless a trusted key signed the bundle, or none has to."""
+    def check(self, digest: str, *, signature: bytes, of: Signed = Signed.BUNDLE) -> None:
+        """Raises SigningError unless a trusted key signed it, or none has to."""
         if self._keys is None:
             return
-        name = f"bundle {digest[:12]}"
+        name = f"{of.name.lower()} {digest[:12]}"
         trusted = f"trusted are {', '.join(self._keys)}"
         if not signature:
             raise SigningError(f"{name} is not signed; {trusted}")
         for key in self._keys.values():
             try:
-                key.verify(signature, CONTEXT + bytes.fromhex(digest))
+                key.verify(signature, of.message(digest))
             except InvalidSignature:
                 continue
             return

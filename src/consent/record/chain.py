@@ -1,0 +1,174 @@
+"""The chain of the ledger: each event's hash covers the event and the hash before it.
+
+It covers the sealed body, so that destroying a subject's key leaves it whole. It shows what was
+altered, taken out or moved by whoever does not make it anew from there to its end; a checkpoint,
+signed and kept elsewhere, shows that as well, and a tail that was cut.
+
+One chain holds all of a ledger: its writers take turns at the database's counter of events, so
+that events of two writers cannot change places unseen either.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final, NamedTuple, Self
+
+from consent.signing import Signed, SigningKey, TrustedKeys
+
+LEDGER: Final = "ledger"
+"""The setting that names the ledger, so that the chain of one cannot stand in for another's."""
+
+ID_BYTES: Final = 16
+
+LOOK_AHEAD: Final = 1000
+"""How far an event that is not in its place is looked for."""
+
+
+class Entry(NamedTuple):
+    """A row of the table of events; instants are microseconds, `entity_id` None for no entity."""
+
+    sequence: int
+    at_us: int
+    recorded_us: int
+    kind: str
+    subject_id: bytes
+    entity_id: int | None
+    body: bytes
+    actor: str
+    hash: bytes = b""
+
+
+def genesis(ledger: bytes) -> bytes:
+    """The hash before the first event of the ledger with this id."""
+    return hashlib.sha256(b"call-screening ledger 1\0" + ledger).digest()
+
+
+def entry_hash(before: bytes, entry: Entry) -> bytes:
+    """The hash of an event that follows the one with the hash `before`."""
+    kind, actor = entry.kind.encode(), entry.actor.encode()
+    parts = (
+        before,
+        entry.sequence.to_bytes(8),
+        entry.at_us.to_bytes(8),
+        entry.recorded_us.to_bytes(8),
+        (entry.entity_id or 0).to_bytes(8),
+        *(len(part).to_bytes(4) + part for part in (kind, entry.subject_id, entry.body, actor)),
+    )
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a key's holder saw: the ledger's last event and its hash, at an instant (epoch s)."""
+
+    ledger: str
+    sequence: int
+    head: bytes
+    at: float
+    key_id: str = ""
+    signature: bytes = b""
+
+    @classmethod
+    def sign(cls, ledger: str, sequence: int, head: bytes, at: float, key: SigningKey) -> Self:
+        """A checkpoint, signed."""
+        bare = cls(ledger, sequence, head, at)
+        signature = key.sign(bare.digest, of=Signed.CHECKPOINT)
+        return cls(ledger, sequence, head, at, key.id, signature)
+
+    @classmethod
+    def parse(cls, line: str | bytes) -> Self:
+        """The checkpoint of a line that `line` gave. Raises ValueError for another."""
+        try:
+            fields = json.loads(line)
+            return cls(
+                ledger=bytes.fromhex(fields["ledger"]).hex(),
+                sequence=int(fields["sequence"]),
+                head=bytes.fromhex(fields["head"]),
+                at=datetime.fromisoformat(fields["at"]).timestamp(),
+                key_id=str(fields["key"]),
+                signature=base64.b64decode(fields["signature"], validate=True),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no checkpoint: {error!r}") from None
+
+    @property
+    def digest(self) -> str:
+        """Of all that the signature is of, in hexadecimal."""
+        text = f"{self.ledger} {self.sequence} {self.head.hex()} {round(self.at * 1e6)}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def line(self) -> str:
+        """As it is kept elsewhere: one line of JSON."""
+        fields = {
+            "ledger": self.ledger,
+            "sequence": self.sequence,
+            "head": self.head.hex(),
+            "at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="microseconds"),
+            "key": self.key_id,
+            "signature": base64.b64encode(self.signature).decode(),
+        }
+        return json.dumps(fields)
+
+    def check(self, trusted: TrustedKeys) -> None:
+        """Raises SigningError unless a trusted key signed it."""
+        trusted.check(self.digest, signature=self.signature, of=Signed.CHECKPOINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Where the ledger first is not what it was: at `sequence`, and what is wrong there."""
+
+    sequence: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"event {self.sequence}: {self.what}"
+
+
+def first_flaw(
+    ledger: bytes, entries: Iterable[Entry], checkpoints: Iterable[Checkpoint]
+) -> Flaw | None:
+    """The first event that was altered, taken out or moved, None where every link holds.
+
+    `entries` are all of the ledger's, in order; `checkpoints` are those whose signature holds.
+    """
+    heads: dict[int, Checkpoint] = {}
+    for each in checkpoints:
+        known = heads.setdefault(each.sequence, each)
+        if each.ledger != ledger.hex():
+            return Flaw(each.sequence, "a checkpoint is of another ledger")
+        if known.head != each.head:
+            return Flaw(each.sequence, "two checkpoints differ: the chain was written anew")
+    before, last = genesis(ledger), 0
+    following = iter(entries)
+    for entry in following:
+        last += 1
+        if entry.sequence != last:
+            return Flaw(last, f"missing, the next one there is {entry.sequence}")
+        if entry_hash(before, entry) != entry.hash:
+            return Flaw(last, _trouble(before, last, following))
+        before = entry.hash
+        mark = heads.pop(last, None)
+        if mark is not None and mark.head != before:
+            return Flaw(last, f"the chain was written anew at or before it, {_seen(mark)}")
+    if heads:
+        mark = heads[min(heads)]
+        return Flaw(last + 1, f"missing: the ledger was cut, {_seen(mark)}")
+    return None
+
+
+def _seen(mark: Checkpoint) -> str:
+    at = datetime.fromtimestamp(mark.at, UTC).isoformat(timespec="seconds")
+    return f"since the checkpoint of {at} saw another event {mark.sequence}"
+
+
+def _trouble(before: bytes, sequence: int, following: Iterator[Entry]) -> str:
+    """Whether what was here was moved further on, or altered."""
+    for other in islice(following, LOOK_AHEAD):
+        if entry_hash(before, other._replace(sequence=sequence)) == other.hash:
+            return f"out of order: it stands at {other.sequence}"
+    return "altered"

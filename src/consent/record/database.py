@@ -97,7 +97,11 @@ class Database:
                 field="url",
             ) from None
         database = cls(engine, name=name, busy_timeout_ms=busy_timeout_ms)
-        database._migrate()
+        try:
+            database._migrate()
+        except BaseException:
+            database.close()
+            raise
         return database
 
     @classmethod

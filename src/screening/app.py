@@ -18,7 +18,7 @@ from consent.record import RecordUnavailable
 from screening import __version__
 from screening.access import Principal, Role
 from screening.contract import Answer, question_parameters, question_schema
-from screening.lookup import LookupEndpoint
+from screening.endpoint import LookupEndpoint
 from screening.metrics import CONTENT_TYPE
 from screening.problem import MEDIA_TYPE, problem
 from screening.reference import reference_page
@@ -103,13 +103,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    lookup = LookupEndpoint(
-        service.screener,
-        service.metrics,
-        service.recall,
-        client_of=service.client_of,
-        region=service.settings.region,
-    )
+    lookup = LookupEndpoint(service.lookup, client_of=service.client_of)
     app.router.routes.insert(0, Route("/v1/screen", lookup, include_in_schema=False))
     _health(app, service)
     _management(app, service)

@@ -1,35 +1,60 @@
-"""The lookup over HTTP: one ASGI application for POST and GET /v1/screen.
+"""The lookup without a transport: a question's bytes in, one answer out, what follows after it.
 
-Kept apart from FastAPI's routes because nothing may be done for a call that could be done before
-it: no dependency graph, no model building, metrics after the answer has left.
+Invariants:
+- no exception leaves `ask_…`, and `reply` is called exactly once for each of them, maybe before
+  it returns: with a decision, or with what is broken about the question;
+- nothing is awaited: a call that needs no facts is answered within `ask_…`, any other one from
+  the callback of its read;
+- what is counted or recorded of a call follows in a turn of the loop of its own, when the bytes
+  of its answer have been handed to the kernel.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from screening.access import Client
-from screening.contract import BODY_LIMIT_BYTES
 from screening.decision_id import RecentCalls
+from screening.logs import log_where
 from screening.metrics import Metrics
-from screening.problem import problem
 from screening.recall import Recall
 from screening.screener import Decision, Question, Screener
-from screening.wire import MalformedCall, read_json, read_query, write_answer
+from screening.wire import MalformedCall, read_fields, read_json, read_query, write_answer
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_JSON: Final = (b"content-type", b"application/json")
+log = logging.getLogger(__name__)
 
 
-class BodyTooLarge(Exception):
-    """The body is longer than the contract's limit."""
+class Answered:
+    """A question with the decision on it; `elapsed` is seconds from its arrival to the decision."""
+
+    __slots__ = ("decision", "elapsed", "question", "transport")
+
+    def __init__(
+        self, question: Question, decision: Decision, elapsed: float, transport: str
+    ) -> None:
+        self.question: Final = question
+        self.decision: Final = decision
+        self.elapsed: Final = elapsed
+        self.transport: Final = transport
+
+    def body(self) -> bytes:
+        """The answer as HTTP and JSON-RPC send it."""
+        return write_answer(self.decision, latency_us=int(self.elapsed * 1e6))
 
 
-class LookupEndpoint:
-    """Answers /v1/screen; see `screening.contract` for what comes in and goes out."""
+Reply = Callable[[Answered | MalformedCall], None]
+Observer = Callable[[Question, Decision, float, str], None]
+"""Hears of every call after it was answered: question, decision, seconds it took, transport."""
+
+
+class Lookup:
+    """Answers questions; see `screening.contract` for what comes in and goes out.
+
+    `observers` may be added to while it runs. Belongs to the event loop that asks it.
+    """
 
     def __init__(
         self,
@@ -37,69 +62,98 @@ class LookupEndpoint:
         metrics: Metrics,
         recall: Recall,
         *,
-        client_of: Callable[[Scope], Client],
         region: str,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self.clock: Final = clock
+        self.observers: list[Observer] = [self._count]
         self._screener = screener
         self._metrics = metrics
         self._recall = recall
-        self._client_of = client_of
         self._region = region
-        self._clock = clock
         self._now = now
         self._recent = RecentCalls()
+        self._answered: list[Answered] = []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; every way out sends a complete response."""
-        arrived = self._clock()
+    def ask_json(
+        self, body: bytes, *, client: Client, arrived: float, reply: Reply, transport: str = "http"
+    ) -> None:
+        """The question in a JSON body, which arrived at `arrived` of `clock`."""
+        self._ask(read_json, body, client, arrived, reply, transport)
+
+    def ask_query(
+        self, query: bytes, *, client: Client, arrived: float, reply: Reply, transport: str = "http"
+    ) -> None:
+        """The question in a query string."""
+        self._ask(read_query, query, client, arrived, reply, transport)
+
+    def ask_fields(
+        self,
+        fields: Mapping[str, Any],
+        *,
+        client: Client,
+        arrived: float,
+        reply: Reply,
+        transport: str,
+    ) -> None:
+        """The question of a transport with a parser of its own: the fields as JSON has them."""
+        self._ask(read_fields, fields, client, arrived, reply, transport)
+
+    def _ask(
+        self,
+        read: Callable[..., Question],
+        asked: Any,
+        client: Client,
+        arrived: float,
+        reply: Reply,
+        transport: str,
+    ) -> None:
         try:
-            question = await self._question(scope, receive)
+            question = read(asked, client=client, region=self._region, now=self._now())
         except MalformedCall as broken:
-            self._metrics.malformed.labels(broken.field or "body").inc()
-            refusal = problem(400, "Malformed question", str(broken), field=broken.field)
-            await refusal(scope, receive, send)
-            return
-        except BodyTooLarge:
-            self._metrics.malformed.labels("body").inc()
-            detail = f"the body is longer than {BODY_LIMIT_BYTES} bytes"
-            await problem(413, "Body too large", detail)(scope, receive, send)
+            self.refused(broken.field)
+            reply(broken)
             return
         except Exception as broken:  # noqa: BLE001 - a fault of ours must not fail the call
             question = Question()
-            decision = self._screener.failed(broken)
-        else:
-            if question is None:
-                refusal = problem(405, "Method not allowed", "expected GET or POST")
-                refusal.headers["Allow"] = "GET, POST"
-                await refusal(scope, receive, send)
-                return
-            decision = await self._screener.screen(question, arrived=arrived)
-        elapsed = self._clock() - arrived
-        body = write_answer(decision, latency_us=int(elapsed * 1e6))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [_JSON, (b"content-length", b"%d" % len(body))],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
-        self._count(question, decision, elapsed)
+            self._decided(question, arrived, reply, transport, self._screener.failed(broken))
+            return
+        done = partial(self._decided, question, arrived, reply, transport)
+        self._screener.screen(question, arrived=arrived, done=done)
 
-    async def _question(self, scope: Scope, receive: Receive) -> Question | None:
-        method = scope["method"]
-        client = self._client_of(scope)
-        if method == "POST":
-            body = await _body(scope, receive)
-            return read_json(body, client=client, region=self._region, now=self._now())
-        if method == "GET":
-            query = scope["query_string"]
-            return read_query(query, client=client, region=self._region, now=self._now())
-        return None
+    def _decided(
+        self, question: Question, arrived: float, reply: Reply, transport: str, decision: Decision
+    ) -> None:
+        answered = Answered(question, decision, self.clock() - arrived, transport)
+        try:
+            reply(answered)
+        except Exception as broken:  # noqa: BLE001 - a transport's fault must not reach the reader
+            log_where(log, "an answer could not be handed over", broken)
+        if not self._answered:
+            # Written in this turn of the loop, sent at its end: the next one is after the answer.
+            asyncio.get_running_loop().call_soon(self._follow_up)
+        self._answered.append(answered)
 
-    def _count(self, question: Question, decision: Decision, elapsed: float) -> None:
+    def refused(self, field: str) -> None:
+        """Count a question that is refused; a transport says so of what it does not hand over."""
+        self._metrics.malformed.labels(field or "body").inc()
+
+    def _follow_up(self) -> None:
+        """Tell the observers of the calls that were answered since the last turn."""
+        answered, self._answered = self._answered, []
+        now = self.clock()
+        for each in answered:
+            question, decision = each.question, each.decision
+            if question.call.call_id:
+                decision.attempt = self._recent.attempt(decision.decision_id, now)
+            for observer in self.observers:
+                try:
+                    observer(question, decision, each.elapsed, each.transport)
+                except Exception as broken:  # noqa: BLE001 - one observer must not hide from others
+                    log_where(log, "an answered call could not be followed up", broken)
+
+    def _count(self, question: Question, decision: Decision, elapsed: float, _by: str) -> None:
         metrics = self._metrics
         verdict = decision.verdict
         metrics.decision_seconds.observe(elapsed)
@@ -111,7 +165,7 @@ class LookupEndpoint:
             metrics.internal_errors.inc()
         for rule in verdict.errors:
             metrics.rule_errors.labels(rule, verdict.ruleset).inc()
-        if question.call.call_id and self._recent.attempt(decision.decision_id, self._clock()) > 1:
+        if decision.attempt > 1:
             metrics.repeats.inc()
             return
         self._recall.offer(question, decision)
@@ -120,23 +174,3 @@ class LookupEndpoint:
             metrics.degraded.inc()
         for hit in verdict.shadow:
             metrics.shadow.labels(hit.action.word, hit.rule, verdict.ruleset).inc()
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body, at most the contract's limit; the rest is not read."""
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if len(declared) > 12 or (declared.isdigit() and int(declared) > BODY_LIMIT_BYTES):
-        raise BodyTooLarge
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedCall("", "the connection was closed before the body was whole")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > BODY_LIMIT_BYTES:
-            raise BodyTooLarge
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,13 +1,14 @@
 """One call end to end: the rule set taken once, evaluated, the facts read, evaluated again.
 
-Invariants: a reload never splits a call; nothing is awaited before the rules that need no facts
-have had their say; every question gets an answer.
+Invariants: a reload never splits a call; no facts are read before the rules that need none have
+had their say; every question gets one answer, and no exception leaves.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, cast
 
 from consent import index
@@ -75,6 +76,8 @@ class Decision:
     facts: Facts | None = None
     facts_seconds: float | None = None
     internal_error: bool = False
+    attempt: int = 1
+    """The how-manieth question about this call it was; known once it has been answered."""
     evidence: Evidence | None = None
 
 
@@ -143,8 +146,13 @@ class Screener:
         self._budget = facts_budget_ms / 1000.0
         self._clock = clock
 
-    async def screen(self, question: Question, *, arrived: float) -> Decision:
-        """The decision on a question that arrived at `arrived` of the clock. Never raises."""
+    def screen(
+        self, question: Question, *, arrived: float, done: Callable[[Decision], None]
+    ) -> None:
+        """Decide a question that arrived at `arrived` of the clock.
+
+        `done` is called once, before this returns unless facts must be read. Never raises.
+        """
         call = question.call
         call.decision_id = decision_id(
             call_id=call.call_id, calling=call.calling.text, called=call.called.text, key=self._key
@@ -157,11 +165,13 @@ class Screener:
             passed = safeguard(call, emergency=question.emergency)
             if passed is not None:
                 decision.verdict = _traced(passed) if question.explain else passed
-            elif decision.ruleset is not None:
-                await self._decide(decision, decision.ruleset, question, arrived)
+            elif decision.ruleset is not None and self._asks(
+                decision, decision.ruleset, question, arrived, done
+            ):
+                return
         except Exception as broken:  # noqa: BLE001 - whatever breaks, the switch gets an answer
             self._fall_back(decision, broken)
-        return decision
+        done(decision)
 
     def failed(self, broken: Exception) -> Decision:
         """The decision where the question could not even be read, through a fault of ours."""
@@ -171,54 +181,56 @@ class Screener:
         self._fall_back(decision, broken)
         return decision
 
-    async def _decide(
-        self, decision: Decision, ruleset: RuleSet, question: Question, arrived: float
-    ) -> None:
-        call = question.call
-        bind(call, self.calling_side)
+    def _asks(
+        self,
+        decision: Decision,
+        ruleset: RuleSet,
+        question: Question,
+        arrived: float,
+        done: Callable[[Decision], None],
+    ) -> bool:
+        """Decide without facts, or else ask for them: whether these now lead to `done`."""
+        call, side, dnc = question.call, self.calling_side, self.dnc
+        bind(call, side)
         verdict = evaluate(ruleset, call)
-        if verdict is NEED_FACTS:
-            facts = await self._facts(decision, ruleset, call, arrived)
-            verdict = cast("Verdict", evaluate(ruleset, call, facts))
-        elif question.explain:
-            # Not needed to decide, but the trace shows values, and they shall be the real ones.
-            facts = await self._facts(decision, ruleset, call, arrived)
-        if question.explain:
-            verdict = replace(explain(ruleset, call, facts), degraded=verdict.degraded)
-            decision.evidence = self._evidence(ruleset, call, facts)
-        decision.verdict = verdict
-
-    async def _facts(
-        self, decision: Decision, ruleset: RuleSet, call: Call, arrived: float
-    ) -> Facts:
+        if verdict is not NEED_FACTS:
+            decision.verdict = verdict
+            # Not needed to decide, but a trace shows values, and they shall be the real ones.
+            if not question.explain:
+                return False
         started = self._clock()
-        lookup = self._lookup(call, ruleset.plan)
-        facts = await self.reader.facts(lookup, deadline=arrived + self._budget)
+        self.reader.read(
+            _lookup(call, dnc, ruleset.plan),
+            deadline=arrived + self._budget,
+            done=partial(self._decide, decision, ruleset, question, side, dnc, started, done),
+        )
+        return True
+
+    def _decide(
+        self,
+        decision: Decision,
+        ruleset: RuleSet,
+        question: Question,
+        side: CallingSide,
+        dnc: DncPlan,
+        started: float,
+        done: Callable[[Decision], None],
+        facts: Facts,
+    ) -> None:
+        """The facts are there, as far as they could be read."""
+        call = question.call
         decision.facts = facts
         decision.facts_seconds = self._clock() - started
-        return facts
-
-    def _lookup(self, call: Call, plan: ReadPlan) -> index.Question:
-        categories, lists = self.dnc.reads(call.called.country, call.category, plan)
-        return index.Question(
-            called=call.called.value,
-            calling=call.calling.value,
-            entity=call.entity_id,
-            categories=categories,
-            lists=lists,
-            consent=plan.consent,
-            personal=plan.personal,
-            profile=plan.profile,
-        )
-
-    def _evidence(self, ruleset: RuleSet, call: Call, facts: Facts) -> Evidence:
-        side, dnc = self.calling_side, self.dnc
-        _, read = dnc.reads(call.called.country, call.category, ruleset.plan)
-        return Evidence(
-            lists=dict(sorted({**side.generations, **dnc.generations(read)}.items())),
-            named_by=side.naming(call.calling.value),
-            consent_id=facts.consent.sequence if facts.consent else None,
-        )
+        try:
+            if decision.verdict is NOTHING_LOADED:
+                decision.verdict = cast("Verdict", evaluate(ruleset, call, facts))
+            if question.explain:
+                degraded = decision.verdict.degraded
+                decision.verdict = replace(explain(ruleset, call, facts), degraded=degraded)
+                decision.evidence = _evidence(ruleset, call, facts, side=side, dnc=dnc)
+        except Exception as broken:  # noqa: BLE001 - as in `screen`
+            self._fall_back(decision, broken)
+        done(decision)
 
     def _fall_back(self, decision: Decision, broken: Exception) -> None:
         log_where(log, "a call was answered with the default", broken)
@@ -228,6 +240,31 @@ class Screener:
             if decision.ruleset is not None
             else NOTHING_LOADED
         )
+
+
+def _lookup(call: Call, dnc: DncPlan, plan: ReadPlan) -> index.Question:
+    categories, lists = dnc.reads(call.called.country, call.category, plan)
+    return index.Question(
+        called=call.called.value,
+        calling=call.calling.value,
+        entity=call.entity_id,
+        categories=categories,
+        lists=lists,
+        consent=plan.consent,
+        personal=plan.personal,
+        profile=plan.profile,
+    )
+
+
+def _evidence(
+    ruleset: RuleSet, call: Call, facts: Facts, *, side: CallingSide, dnc: DncPlan
+) -> Evidence:
+    _, read = dnc.reads(call.called.country, call.category, ruleset.plan)
+    return Evidence(
+        lists=dict(sorted({**side.generations, **dnc.generations(read)}.items())),
+        named_by=side.naming(call.calling.value),
+        consent_id=facts.consent.sequence if facts.consent else None,
+    )
 
 
 def _traced(verdict: Verdict) -> Verdict:

@@ -31,11 +31,12 @@ from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal
 from screening.blast_radius import Guard
 from screening.distribution import CHANNEL, answer
+from screening.endpoint import Scope
 from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
 from screening.logs import log_where
-from screening.lookup import Scope
+from screening.lookup import Lookup
 from screening.metrics import Metrics
 from screening.recall import FOLDER, Recall
 from screening.screener import DncList, DncPlan, Screener
@@ -73,6 +74,7 @@ class Service:
         )
         self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
         self.metrics.follow_recall(self.recall)
+        self.lookup = Lookup(self.screener, self.metrics, self.recall, region=settings.region)
         self.guard = Guard(
             state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
         )

@@ -56,6 +56,11 @@ def read_json(body: bytes, *, client: Client, region: str, now: float) -> Questi
     return _read(fields, _json_value, client=client, region=region, now=now)
 
 
+def read_fields(fields: Mapping[str, Any], *, client: Client, region: str, now: float) -> Question:
+    """The question in fields that another parser found, typed as in JSON."""
+    return _read(fields, _json_value, client=client, region=region, now=now)
+
+
 def read_query(query: bytes, *, client: Client, region: str, now: float) -> Question:
     """The question in a query string: the same names as in JSON, the first of a repeated one.
 

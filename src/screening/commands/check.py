@@ -16,6 +16,7 @@ from rich.tree import Tree
 from screening.access import Assertion, Client, Right
 from screening.contract import FIELDS
 from screening.logs import log_to_stderr
+from screening.screener import Decision
 from screening.service import Service
 from screening.settings import Settings
 from screening.state import open_state
@@ -80,7 +81,9 @@ async def _decide(fields: dict[str, Any]) -> dict[str, Any]:
                 orjson.dumps(fields), client=OPERATOR, region=settings.region, now=time.time()
             )
             arrived = time.monotonic()
-            decision = await service.screener.screen(question, arrived=arrived)
+            decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+            service.screener.screen(question, arrived=arrived, done=decided.set_result)
+            decision = await decided
             elapsed = time.monotonic() - arrived
         except MalformedCall as malformed:
             raise typer.BadParameter(str(malformed)) from None

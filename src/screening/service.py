@@ -9,11 +9,13 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from consent.calling import (
     CallingLists,
@@ -22,10 +24,11 @@ from consent.calling import (
     Registry,
     load_entities,
 )
+from consent.event import Event
 from consent.index import IndexReader, announcements
 from consent.loading import prepare_entities
 from consent.number import parse_number
-from consent.record import AuditEntry, Record, RecordError, RecordUnavailable
+from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
 from consent.zones import zones_of
 from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal
@@ -39,12 +42,14 @@ from screening.logs import log_where
 from screening.lookup import Lookup
 from screening.metrics import Metrics
 from screening.recall import FOLDER, Recall
+from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
 from screening.snapshot import Catalogue
 from screening.state import State
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 KEEPER_INTERVAL_SECONDS: Final = 1.0
 KEEPER_GONE_SECONDS: Final = 0.25
@@ -52,6 +57,9 @@ KEEPER_GONE_SECONDS: Final = 0.25
 
 ANNOUNCED_AGAIN_SECONDS: Final = 1.0
 RECALL_INTERVAL_SECONDS: Final = 1.0
+WRITERS: Final = 8
+"""Threads for what goes to the record: one that is slow must not hold up what follows it."""
+
 LOOKS_BEFORE_PREPARING: Final = 2
 """A loader makes the calling-side file just before the record switches: give it that instant."""
 
@@ -86,6 +94,8 @@ class Service:
             guard=self.guard.against,
         )
         self._keeper = Keeper(state)
+        self.registrar = Registrar(state)
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._access = Access.load(state.keys_path)
         self._clients = Clients.load(settings.clients)
         self._seen: dict[str, object] = {}
@@ -136,6 +146,8 @@ class Service:
         self.guard.stop()
         self.rules.stop()
         await self._keeper.stop()
+        await asyncio.to_thread(self._writers.shutdown)
+        self.registrar.close()
         await asyncio.to_thread(self.recall.close)
         await self.reader.close()
 
@@ -370,6 +382,24 @@ class Service:
     def record(self) -> Record:
         """Opened on first use. Raises RecordUnavailable, and RecordError for one not to be used."""
         return self._state.record()
+
+    async def on_record(self, step: Callable[..., T], *given: Any, **named: Any) -> T:
+        """What `step` gives, run in a thread that may wait for the record."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writers, partial(step, *given, **named))
+
+    async def take(
+        self,
+        events: Iterable[Event],
+        *,
+        actor: str,
+        once: Once | None = None,
+        unchanged: Mapping[int, int] | None = None,
+    ) -> Taken:
+        """Commit decisions and bring them into force: see `Registrar.take`."""
+        return await self.on_record(
+            self.registrar.take, events, actor=actor, once=once, unchanged=unchanged
+        )
 
     @property
     def redis_url(self) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from consent.event import Event, EventKind
 from consent.held import Held
 from consent.keyring import Keyring, KeyringError, seal, unseal
+from consent.record.audit import write_audit
 from consent.record.body import NEEDS_HELD, check, completed
 from consent.record.chain import Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
 from consent.record.database import Database, RecordError, current_value, next_value
@@ -97,7 +98,30 @@ class Ledger:
             numbered = [
                 replace(each, sequence=n) for n, each in enumerate(checked, last - len(checked) + 1)
             ]
-            return self._append(connection, numbered, actor=actor, now_us=now_us)
+            appended = self._append(connection, numbered, actor=actor, now_us=now_us)
+            self._audit(connection, appended, actor=actor, now_us=now_us)
+            return appended
+
+    def _audit(
+        self, connection: Connection, events: list[Event], *, actor: str, now_us: int
+    ) -> None:
+        """One line for what was appended together; numbers by their tokens."""
+        first, last = events[0], events[-1]
+        called = {each.called for each in events}
+        write_audit(
+            connection,
+            first.kind if len({each.kind for each in events}) == 1 else "ledger.append",
+            subject=(
+                self._keyring.token(first.called)
+                if len(called) == 1
+                else f"{len(called)} subscribers"
+            ),
+            actor=actor,
+            at_us=now_us,
+            detail={"event": first.sequence}
+            if len(events) == 1
+            else {"first": first.sequence, "last": last.sequence},
+        )
 
     def _append(
         self, connection: Connection, events: list[Event], *, actor: str, now_us: int

@@ -1,6 +1,7 @@
 """`screening consent`: who agreed to what."""
 
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -9,10 +10,9 @@ from rich.console import Console
 
 from consent.category import Category
 from consent.event import Event, EventKind
-from consent.index import IndexUnavailable
 from consent.number import NotE164, parse_e164
-from consent.projection import catch_up
 from screening.commands.actor import actor
+from screening.registrar import Registrar
 from screening.settings import Settings
 from screening.state import State, open_state
 
@@ -64,17 +64,13 @@ def _append(state: State, kind: EventKind, called: str, body: dict[str, Any]) ->
         number = parse_e164(called, region=state.settings.region)
     except NotE164 as refused:
         raise typer.BadParameter(str(refused)) from None
-    event = Event(0, time.time(), kind, number, body)
-    record = state.record()
-    (kept,) = record.ledger.append([event], actor=actor())
-    record.audit.append(
-        kind, subject=state.keyring.token(number), actor=actor(), detail={"event": kept.sequence}
-    )
+    with closing(Registrar(state)) as registrar:
+        taken = registrar.take([Event(0, time.time(), kind, number, body)], actor=actor())
     out = Console(highlight=False)
-    try:
-        with state.index() as store:
-            catch_up(record, store)
-    except IndexUnavailable as gone:
-        out.print(f"recorded as event {kept.sequence}; in force once the index is back: {gone}")
+    if taken.in_force:
+        out.print(f"recorded as event {taken.sequence}, in force")
     else:
-        out.print(f"recorded as event {kept.sequence}, in force")
+        out.print(
+            f"recorded as event {taken.sequence}; in force once the index is back: "
+            f"{registrar.failure}"
+        )

@@ -45,6 +45,10 @@ class Running:
         """The key made on the first start; it has every role."""
         return (self.state / "first-key").read_text().strip()
 
+    def port(self, name: str) -> int:
+        """Where a listener beside HTTP is: `rpc`, `grpc`."""
+        return int((self.state / f"{name}.port").read_text())
+
     def screen(self, **fields: object) -> dict[str, object]:
         """The answer to one question, asked by POST with the first key."""
         headers = {"Authorization": f"Bearer {self.first_key}"}
@@ -97,6 +101,7 @@ def environment_of(state: Path, *, redis_url: str = "", **settings: str) -> dict
         "PYTHONPATH": str(ROOT / "src"),
         "SCREENING_STATE_DIR": str(state),
         "SCREENING_PORT": "0",
+        "SCREENING_RPC_PORT": "0",
         "SCREENING_WATCH_INTERVAL_MS": "100",
         # What is asked of the verdicts must not depend on how busy the machine is; the tests of
         # failures set the budget that they are about.

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from screening.ports import Ports, Sockets, bind_ports
 from screening.service import Service
 
 KEEP_ALIVE_SECONDS = 75
@@ -23,18 +24,31 @@ class Worker(uvicorn.Server):
     """uvicorn's server that says when it is ready and that it drains."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, *, ready: Callable[[str, int], None]
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        *,
+        beside: Sockets,
+        ready: Callable[[str, int], None],
     ) -> None:
         super().__init__(config)
         self._service = service
+        self._beside = beside
+        self._ports = Ports(service)
         self._ready = ready
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Bind, start the application, then tell where it listens."""
         await super().startup(sockets)
         if self.started and not self.should_exit:
+            await self._ports.listen(self._beside)
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._ready(host, port)
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Drain the listeners; the application stops after the last of them."""
+        await self._ports.drain()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Say in /readyz that no new calls shall come, then stop as uvicorn does."""
@@ -75,7 +89,7 @@ def run(app: FastAPI, service: Service, *, ready: Callable[[str, int], None]) ->
     # that lets the embedded server be stopped too.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    worker = Worker(config, service, ready=listening)
+    worker = Worker(config, service, beside=bind_ports(settings), ready=listening)
     try:
         worker.run()
     finally:

@@ -343,6 +343,10 @@ class Service:
         address = scope.get("client")
         return self._clients.client_for(self.principal_of(scope), address[0] if address else "")
 
+    def client_at(self, address: str) -> Client:
+        """Who sends a lookup from an address without a key."""
+        return self._clients.client_for(None, address)
+
     # Seen by operations
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:

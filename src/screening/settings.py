@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Port = Annotated[int, Field(ge=0, le=65535)]
 RegionCode = Annotated[str, Field(pattern="^([A-Z]{2})?$")]
 
 
@@ -25,7 +26,10 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(Path("var"), description="Folder of everything the service keeps.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
+    port: Port = Field(8080, description="HTTP port; 0 takes a free one.")
+    rpc_port: Port | Literal["off"] = Field(
+        8090, description="JSON-RPC port; 0 takes a free one, off opens none."
+    )
     redis_url: str = Field(
         "",
         description="redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// of the "

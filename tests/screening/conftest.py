@@ -22,7 +22,7 @@ def golden_service(
     keys = {purpose: {1: bytes([at + 1]) * 32} for at, purpose in enumerate(PURPOSES)}
     create_private(state / "secrets.json", _dump(keys))
     (state / "clients.toml").write_text(
-        '[golden]\nkeys = ["first"]\n'
+        '[golden]\nkeys = ["first"]\nnetworks = ["127.0.0.1"]\nmay = ["explain", "at"]\n'
         'asserts = ["trunk", "priority", "purpose", "screening", "cpc", "roaming"]\n'
     )
     server = IndexServer(server_program(request.param), folder)

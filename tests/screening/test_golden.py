@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.rpc import RpcSocket, request
 from tests.running import ROOT, Running
 
 FOLDER = ROOT / "tests" / "golden"
@@ -22,6 +23,23 @@ def asked(each: dict[str, Any]) -> dict[str, Any]:
 
 def answers(service: Running, way: str) -> dict[str, Any]:
     """The answers by name, latency aside."""
+    found = {"jsonrpc": over_jsonrpc}.get(way, over_http)(service, way)
+    for answer in found.values():
+        assert answer.pop("latency_us") >= 0
+    return found
+
+
+def over_jsonrpc(service: Running, way: str) -> dict[str, Any]:
+    """All questions in the pipeline at once, answers told apart by id."""
+    with RpcSocket(service.port("rpc")) as switch:
+        for each in QUESTIONS:
+            switch.send(request("screen", asked(each), identity=each["name"]))
+        responses = [switch.receive() for _ in QUESTIONS]
+    return {response["id"]: response["result"] for response in responses}
+
+
+def over_http(service: Running, way: str) -> dict[str, Any]:
+    """One question after the other."""
     found = {}
     with httpx.Client(base_url=service.url, timeout=5) as client:
         client.headers["Authorization"] = f"Bearer {service.first_key}"
@@ -32,20 +50,18 @@ def answers(service: Running, way: str) -> dict[str, Any]:
             else:
                 answer = client.get("/v1/screen", params=question)
             assert answer.status_code == 200, (each["name"], answer.text)
-            document = answer.json()
-            assert document.pop("latency_us") >= 0
-            found[each["name"]] = document
+            found[each["name"]] = answer.json()
     return found
 
 
-@pytest.mark.parametrize("way", ["post", "get"])
+@pytest.mark.parametrize("way", ["post", "get", "jsonrpc"])
 def test_every_answer_is_the_golden_one(
-    golden_service: Running, way: str, request: pytest.FixtureRequest
+    golden_service: Running, way: str, pytestconfig: pytest.Config
 ) -> None:
     """Field by field: verdict, cause, rule, revision, id, SIP answer, label, redress, shadow."""
     path = FOLDER / "answers.json"
     found = answers(golden_service, way)
-    if request.config.getoption("--rewrite-golden"):
+    if pytestconfig.getoption("--rewrite-golden"):
         path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
     assert found == json.loads(path.read_text("utf-8"))
 

@@ -18,3 +18,13 @@ def problem(status: int, title: str, detail: str, **members: Any) -> Response:
         media_type=MEDIA_TYPE,
         headers=headers,
     )
+
+
+class Refused(Exception):
+    """The request is refused with a problem document of `status`; `members` are its others."""
+
+    def __init__(self, status: int, title: str, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.members = members

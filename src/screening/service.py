@@ -26,6 +26,7 @@ from consent.calling import (
 )
 from consent.event import Event
 from consent.index import IndexReader, announcements
+from consent.keyring import Keyring
 from consent.loading import prepare_entities
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
@@ -38,14 +39,16 @@ from screening.endpoint import Scope
 from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
+from screening.limit import Limit
 from screening.logs import log_where
 from screening.lookup import Lookup
 from screening.metrics import Metrics
+from screening.problem import Refused
 from screening.recall import FOLDER, Recall
 from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
-from screening.snapshot import Catalogue
+from screening.snapshot import Catalogue, ListInForce
 from screening.state import State
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,7 @@ class Service:
         self.settings: Settings = settings
         self.metrics = Metrics()
         self._state = state
+        self.keyring: Keyring = state.keyring
         self._catalogue = Catalogue.load(state.folder)
         self.reader = IndexReader(state.redis_url, epoch=self._catalogue.epoch)
         self.metrics.follow(self.reader)
@@ -95,6 +99,7 @@ class Service:
         )
         self._keeper = Keeper(state)
         self.registrar = Registrar(state)
+        self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._access = Access.load(state.keys_path)
         self._clients = Clients.load(settings.clients)
@@ -381,6 +386,10 @@ class Service:
             for each in self._catalogue.lists
         ]
 
+    def lists_in_force(self) -> tuple[ListInForce, ...]:
+        """The lists in force."""
+        return self._catalogue.lists
+
     # The record
 
     def record(self) -> Record:
@@ -391,6 +400,22 @@ class Service:
         """What `step` gives, run in a thread that may wait for the record."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writers, partial(step, *given, **named))
+
+    async def may_look_up(
+        self, holder: Principal, action: str, subject: int | str, *, count: int = 1
+    ) -> None:
+        """Keep who looks up whom, a number by its token. Raises Refused beyond the key's limit."""
+        wait = self._lookups.take(holder.name, min(count, self._lookups.most))
+        if wait:
+            raise Refused(
+                429,
+                "Too many look-ups",
+                f"the key {holder.name!r} may look up {self._lookups.most} subscribers a minute",
+                retry_after=wait,
+            )
+        if isinstance(subject, int):
+            subject = self._state.keyring.token(subject)
+        await self.on_record(self._audit, holder.name, action, subject, {})
 
     async def take(
         self,

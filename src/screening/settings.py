@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         description="Rules that would change more of the recent verdicts are refused unless "
         "forced; 100 refuses none.",
     )
+    lookups_per_minute: int = Field(
+        600,
+        ge=1,
+        description="Subscribers that one key may look up, in a minute and on one node.",
+    )
     drain_seconds: float = Field(5.0, ge=0, description="Longest wait for open calls on stop.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 

@@ -10,7 +10,7 @@ SUITE  := $(VENV)/conformance
 DEBIAN := redis-server:redis-server curl:curl pg_ctlcluster:postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check rules bench-rules bench-index load lock clean debian
+.PHONY: help run test check rules bench-rules bench-index bench-guard load lock clean debian valgrind
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,9 @@ load: $(READY) ## start the service and drive it with Locust
 
 bench-index: $(READY) ## load, weigh and ask indexes; FULL=1: those of whole nations, an hour
 	$(BIN)/python -m benchmarks.index $(if $(FULL),--full) $(if $(RESULTS),--results $(RESULTS))
+
+bench-guard: $(READY) valgrind ## instructions a call against the baseline; BASELINE=new: write it anew
+	$(BIN)/python -m benchmarks.guard $(if $(filter new,$(BASELINE)),--new)
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url \
@@ -68,7 +71,10 @@ venv-without-ensurepip:
 	    echo "python3 -m venv does not work here: install the package python3-venv" >&2; exit 1; \
 	fi
 
-debian:
+# What is wanted beyond the tests: by bench-guard here, by others where they are.
+valgrind: DEBIAN := valgrind:valgrind
+
+debian valgrind:
 	@missing=; \
 	for pair in $(DEBIAN); do \
 	    command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \

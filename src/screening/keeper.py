@@ -84,16 +84,9 @@ class Keeper:
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""
-        settings = self._state.settings
-        environment = {
-            **os.environ,
-            "SCREENING_STATE_DIR": str(settings.state_dir),
-            "SCREENING_REDIS_URL": self._state.redis_url,
-            "SCREENING_DATABASE_URL": settings.database_url,
-        }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "screening", *words,
-            env=environment,
+            env={**os.environ, **self._state.environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

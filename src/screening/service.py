@@ -7,7 +7,9 @@ last good one in force and says so in the log, in /readyz and in the metrics.
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +47,9 @@ from screening.lookup import Lookup
 from screening.metrics import Metrics
 from screening.problem import Refused
 from screening.recall import FOLDER, Recall
+from screening.recording.counts import RecordingCounts
+from screening.recording.keeping import RecorderProcess
+from screening.recording.outbox import Outbox
 from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
@@ -87,6 +92,12 @@ class Service:
         self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
         self.metrics.follow_recall(self.recall)
         self.lookup = Lookup(self.screener, self.metrics, self.recall, region=settings.region)
+        self.outbox = Outbox(
+            state.folder, instance=f"{socket.gethostname()}/{os.getpid()}", rules=self._rules_digest
+        )
+        self.lookup.observers.append(self.outbox.observe)
+        self.recorder = RecorderProcess(state.folder, state.environment)
+        self.metrics.registry.register(RecordingCounts(state.folder, self.outbox))
         self.guard = Guard(
             state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
         )
@@ -139,12 +150,15 @@ class Service:
             asyncio.create_task(self._repeat(self._watch, every)),
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
+            asyncio.create_task(self.recorder.keep()),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     async def stop(self) -> None:
         """Stop following, close what is open."""
         self._draining = True
+        # Before the recorder ends: what waits is taken in by it.
+        self.outbox.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -216,6 +230,10 @@ class Service:
         await asyncio.to_thread(self.recall.keep)
         if self.recall.failure != self._failures.get("recall", ""):
             self._noted("recall", self.recall.failure)
+
+    def _rules_digest(self) -> str:
+        packs = self.screener.packs
+        return packs.digest if packs is not None else ""
 
     def revisions(self) -> dict[str, str]:
         """The rule sets in force: name to name@revision."""

@@ -41,6 +41,15 @@ class State:
                 self._record = Record.open(self.settings.database, keyring=self.keyring)
             return self._record
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of ours needs in its environment to work on the same state."""
+        return {
+            "SCREENING_STATE_DIR": str(self.settings.state_dir),
+            "SCREENING_REDIS_URL": self.redis_url,
+            "SCREENING_DATABASE_URL": self.settings.database_url,
+        }
+
     @contextlib.contextmanager
     def index(self, *, timeout_s: float = 10.0) -> Iterator[IndexStore]:
         """The index, tied to the record; a server has `timeout_s` to answer.

@@ -135,6 +135,7 @@ def _read(
         elif name == "at":
             if "at" in client.may:
                 call.at = value
+                question.replay = True
         elif name == "region":
             if not _REGION.match(value):
                 question.ignored.append(name)

@@ -8,9 +8,10 @@ SUITE  := $(VENV)/conformance
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
 DEBIAN := redis-server:redis-server curl:curl pg_ctlcluster:postgresql
+DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check rules bench-rules bench-index bench-guard load lock clean debian valgrind
+.PHONY: help run test test-e2e check rules bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -18,8 +19,11 @@ help: ## list the targets
 run: $(READY) ## start the service with the shipped packs and a sample registry
 	@exec $(BIN)/screening serve --sample
 
-test: $(READY) $(SUITE) debian ## run every test
-	$(BIN)/python -m pytest
+test: $(READY) $(SUITE) debian ## run every test but those with switches
+	$(BIN)/python -m pytest --ignore=tests/e2e
+
+test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(READY) ## ruff, mypy strict, and the arrows between the packages
 	$(BIN)/ruff check src tests benchmarks
@@ -71,12 +75,14 @@ venv-without-ensurepip:
 	    echo "python3 -m venv does not work here: install the package python3-venv" >&2; exit 1; \
 	fi
 
-# What is wanted beyond the tests: by bench-guard here, by others where they are.
-valgrind: DEBIAN := valgrind:valgrind
+# What is wanted beyond the tests: by bench-guard and test-e2e here, by others where they are.
+debian: PACKAGES = $(DEBIAN)
+debian-e2e: PACKAGES = $(DEBIAN_E2E)
+valgrind: PACKAGES = valgrind:valgrind
 
-debian valgrind:
+debian debian-e2e valgrind:
 	@missing=; \
-	for pair in $(DEBIAN); do \
+	for pair in $(PACKAGES); do \
 	    command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

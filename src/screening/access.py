@@ -54,7 +54,6 @@ class Role(StrEnum):
     LOOKUP = "lookup"
     OPERATE = "operate"
     CONSENT = "consent"
-    WASH = "wash"
     AUDIT = "audit"
     ADMIN = "admin"
 
@@ -255,6 +254,14 @@ class Client:
     vouches: bool = False
     trunks_vouched: frozenset[str] = frozenset()
     may: frozenset[Right] = frozenset()
+
+
+def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The key that a request carries, None without one; names are in lower case."""
+    for name, value in headers:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return value[7:].strip()
+    return None
 
 
 UNKNOWN_CLIENT: Final = Client()

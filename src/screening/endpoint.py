@@ -11,7 +11,7 @@ from typing import Any, Final
 from screening.access import Client
 from screening.contract import BODY_LIMIT_BYTES
 from screening.lookup import Answered, Lookup
-from screening.problem import problem
+from screening.problem import malformed, problem
 from screening.wire import MalformedCall
 
 Scope = MutableMapping[str, Any]
@@ -48,9 +48,7 @@ class LookupEndpoint:
             await refusal(scope, receive, send)
             return
         if isinstance(answered, MalformedCall):
-            detail = str(answered)
-            refusal = problem(400, "Malformed question", detail, field=answered.field)
-            await refusal(scope, receive, send)
+            await malformed(answered)(scope, receive, send)
             return
         body = answered.body()
         await send(

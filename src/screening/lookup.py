@@ -17,12 +17,13 @@ from functools import partial
 from typing import Any, Final
 
 from screening.access import Client
+from screening.answer import Answers
 from screening.decision_id import RecentCalls
 from screening.logs import log_where
 from screening.metrics import Metrics
 from screening.recall import Recall
 from screening.screener import Decision, Question, Screener
-from screening.wire import MalformedCall, read_fields, read_json, read_query, write_answer
+from screening.wire import MalformedCall, read_fields, read_json, read_query
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,17 @@ log = logging.getLogger(__name__)
 class Answered:
     """A question with the decision on it; `elapsed` is seconds from its arrival to the decision."""
 
-    __slots__ = ("decision", "elapsed", "question", "transport")
+    __slots__ = ("_answers", "decision", "elapsed", "question", "transport")
 
     def __init__(
-        self, question: Question, decision: Decision, elapsed: float, transport: str
+        self,
+        question: Question,
+        decision: Decision,
+        elapsed: float,
+        transport: str,
+        answers: Answers,
     ) -> None:
+        self._answers = answers
         self.question: Final = question
         self.decision: Final = decision
         self.elapsed: Final = elapsed
@@ -42,7 +49,7 @@ class Answered:
 
     def body(self) -> bytes:
         """The answer as HTTP and JSON-RPC send it."""
-        return write_answer(self.decision, latency_us=int(self.elapsed * 1e6))
+        return self._answers.body(self.decision, int(self.elapsed * 1e6))
 
 
 Reply = Callable[[Answered | MalformedCall], None]
@@ -74,6 +81,7 @@ class Lookup:
         self._region = region
         self._now = now
         self._recent = RecentCalls()
+        self._answers = Answers()
         self._answered: list[Answered] = []
 
     def ask_json(
@@ -125,7 +133,8 @@ class Lookup:
     def _decided(
         self, question: Question, arrived: float, reply: Reply, transport: str, decision: Decision
     ) -> None:
-        answered = Answered(question, decision, self.clock() - arrived, transport)
+        elapsed = self.clock() - arrived
+        answered = Answered(question, decision, elapsed, transport, self._answers)
         try:
             reply(answered)
         except Exception as broken:  # noqa: BLE001 - a transport's fault must not reach the reader

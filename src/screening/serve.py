@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from screening.fast_lane import FastLane, Lane
 from screening.ports import Ports, Sockets, bind_ports
 from screening.service import Service
 
@@ -68,7 +69,7 @@ def run(app: FastAPI, service: Service, *, ready: Callable[[str, int], None]) ->
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=protocol(service) if settings.fast_lane else "httptools",
         ws="none",
         access_log=False,
         log_config=None,
@@ -96,6 +97,11 @@ def run(app: FastAPI, service: Service, *, ready: Callable[[str, int], None]) ->
         port_file.unlink(missing_ok=True)
     if not worker.started:
         raise SystemExit(1)
+
+
+def protocol(service: Service) -> type[FastLane]:
+    """What speaks HTTP with the clients of a service."""
+    return FastLane.over(Lane(service.lookup, client_for=service.client_for))
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -7,9 +7,7 @@ last good one in force and says so in the log, in /readyz and in the metrics.
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,32 +26,26 @@ from consent.calling import (
 )
 from consent.event import Event
 from consent.index import IndexReader, announcements
-from consent.keyring import Keyring
 from consent.loading import prepare_entities
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
 from consent.zones import zones_of
 from rules.loading import Packs
-from screening.access import Access, AccessError, Client, Clients, Principal
+from screening.access import Access, AccessError, Client, Clients, Principal, bearer_of
 from screening.blast_radius import Guard
 from screening.distribution import CHANNEL, answer
 from screening.endpoint import Scope
 from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
-from screening.limit import Limit
 from screening.logs import log_where
 from screening.lookup import Lookup
 from screening.metrics import Metrics
-from screening.problem import Refused
 from screening.recall import FOLDER, Recall
-from screening.recording.counts import RecordingCounts
-from screening.recording.keeping import RecorderProcess
-from screening.recording.outbox import Outbox
 from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
-from screening.snapshot import Catalogue, ListInForce
+from screening.snapshot import Catalogue
 from screening.state import State
 
 log = logging.getLogger(__name__)
@@ -80,7 +72,6 @@ class Service:
         self.settings: Settings = settings
         self.metrics = Metrics()
         self._state = state
-        self.keyring: Keyring = state.keyring
         self._catalogue = Catalogue.load(state.folder)
         self.reader = IndexReader(state.redis_url, epoch=self._catalogue.epoch)
         self.metrics.follow(self.reader)
@@ -92,12 +83,6 @@ class Service:
         self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
         self.metrics.follow_recall(self.recall)
         self.lookup = Lookup(self.screener, self.metrics, self.recall, region=settings.region)
-        self.outbox = Outbox(
-            state.folder, instance=f"{socket.gethostname()}/{os.getpid()}", rules=self._rules_digest
-        )
-        self.lookup.observers.append(self.outbox.observe)
-        self.recorder = RecorderProcess(state.folder, state.environment)
-        self.metrics.registry.register(RecordingCounts(state.folder, self.outbox))
         self.guard = Guard(
             state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
         )
@@ -110,7 +95,6 @@ class Service:
         )
         self._keeper = Keeper(state)
         self.registrar = Registrar(state)
-        self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._access = Access.load(state.keys_path)
         self._clients = Clients.load(settings.clients)
@@ -150,15 +134,12 @@ class Service:
             asyncio.create_task(self._repeat(self._watch, every)),
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
-            asyncio.create_task(self.recorder.keep()),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     async def stop(self) -> None:
         """Stop following, close what is open."""
         self._draining = True
-        # Before the recorder ends: what waits is taken in by it.
-        self.outbox.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -230,10 +211,6 @@ class Service:
         await asyncio.to_thread(self.recall.keep)
         if self.recall.failure != self._failures.get("recall", ""):
             self._noted("recall", self.recall.failure)
-
-    def _rules_digest(self) -> str:
-        packs = self.screener.packs
-        return packs.digest if packs is not None else ""
 
     def revisions(self) -> dict[str, str]:
         """The rule sets in force: name to name@revision."""
@@ -353,18 +330,22 @@ class Service:
 
     def principal_of(self, scope: Scope) -> Principal | None:
         """The holder of the key that a request carries, None without a valid one."""
-        for name, value in scope["headers"]:
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                return self._access.verify(value[7:].strip().decode("latin-1"))
-        return None
+        return self._principal(bearer_of(scope["headers"]))
+
+    def _principal(self, bearer: bytes | None) -> Principal | None:
+        return None if bearer is None else self._access.verify(bearer.decode("latin-1"))
 
     def client_of(self, scope: Scope) -> Client:
-        """Who sends a lookup, and what it may assert.
+        """Who sends a lookup, and what it may assert."""
+        address = scope.get("client")
+        return self.client_for(bearer_of(scope["headers"]), address[0] if address else "")
+
+    def client_for(self, bearer: bytes | None, address: str) -> Client:
+        """The same of a key, where one was sent, and the peer's IP address, "" without one.
 
         A key that is none is no reason to refuse: an expired one must not end screening.
         """
-        address = scope.get("client")
-        return self._clients.client_for(self.principal_of(scope), address[0] if address else "")
+        return self._clients.client_for(self._principal(bearer), address)
 
     def client_at(self, address: str) -> Client:
         """Who sends a lookup from an address without a key."""
@@ -404,10 +385,6 @@ class Service:
             for each in self._catalogue.lists
         ]
 
-    def lists_in_force(self) -> tuple[ListInForce, ...]:
-        """The lists in force."""
-        return self._catalogue.lists
-
     # The record
 
     def record(self) -> Record:
@@ -418,22 +395,6 @@ class Service:
         """What `step` gives, run in a thread that may wait for the record."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writers, partial(step, *given, **named))
-
-    async def may_look_up(
-        self, holder: Principal, action: str, subject: int | str, *, count: int = 1
-    ) -> None:
-        """Keep who looks up whom, a number by its token. Raises Refused beyond the key's limit."""
-        wait = self._lookups.take(holder.name, min(count, self._lookups.most))
-        if wait:
-            raise Refused(
-                429,
-                "Too many look-ups",
-                f"the key {holder.name!r} may look up {self._lookups.most} subscribers a minute",
-                retry_after=wait,
-            )
-        if isinstance(subject, int):
-            subject = self._state.keyring.token(subject)
-        await self.on_record(self._audit, holder.name, action, subject, {})
 
     async def take(
         self,

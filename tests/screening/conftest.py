@@ -1,5 +1,6 @@
 """Services for the tests of the service: see tests/conftest.py for those of a whole session."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,22 +17,32 @@ from consent.private import create_private
 def golden_service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    """A service whose keys are known, so that its decision ids are, and whose client may all."""
+    """A service whose keys are known, so that its decision ids are, and whose client may all.
+
+    Over Valkey it answers in the fast lane, over Redis by uvicorn's own protocol alone.
+    """
+    lane = "on" if request.param == "valkey" else "off"
     folder = tmp_path_factory.mktemp(f"golden-{request.param}")
-    state = folder / "state"
+    server = IndexServer(server_program(request.param), folder)
+    server.start()
+    try:
+        with known_service(folder / "state", redis_url=server.url, fast_lane=lane) as running:
+            yield running
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def known_service(state: Path, *, redis_url: str, **settings: str) -> Iterator[Running]:
+    """A service with the sample registry whose keys are known, and whose client may all."""
     keys = {purpose: {1: bytes([at + 1]) * 32} for at, purpose in enumerate(PURPOSES)}
     create_private(state / "secrets.json", _dump(keys))
     (state / "clients.toml").write_text(
         '[golden]\nkeys = ["first"]\nnetworks = ["127.0.0.1"]\nmay = ["explain", "at"]\n'
         'asserts = ["trunk", "priority", "purpose", "screening", "cpc", "roaming"]\n'
     )
-    server = IndexServer(server_program(request.param), folder)
-    server.start()
-    try:
-        with running_service(state, "--sample", redis_url=server.url) as running:
-            yield running
-    finally:
-        server.kill()
+    with running_service(state, "--sample", redis_url=redis_url, **settings) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""Answers as bytes, all but the id and the time of each made once a verdict.
+
+Invariant: the bytes are those of `write_answer`, whose text holds the decision's id only where
+the contract and the rule set's `{id}` put it.
+"""
+
+from typing import Final
+
+from rules.ruleset import RuleSet
+from rules.verdict import Verdict
+from screening.screener import Decision
+from screening.wire import write_answer
+
+ID_BYTES: Final = 26
+_ID: Final = "id-of-decision-put-in-here"
+_MOST: Final = 4096
+"""Rules that differ in what they shadow or in their errors have verdicts of their own."""
+
+
+class Form:
+    """One verdict of one rule set; `fill` is `text % (id, … , latency)`."""
+
+    __slots__ = ("_ids", "_size", "_text", "ruleset", "verdict")
+
+    def __init__(self, verdict: Verdict, ruleset: RuleSet | None) -> None:
+        self.verdict: Final = verdict
+        self.ruleset: Final = ruleset
+        whole = write_answer(Decision(verdict, ruleset, _ID), latency_us=0)
+        self._ids = whole.count(_ID.encode())
+        text = whole.replace(b"%", b"%%").replace(_ID.encode(), b"%b")
+        before, mark, after = text.rpartition(b'"latency_us":0')
+        self._text = before + mark[:-1] + b"%d" + after
+        self._size = len(whole) - 1
+
+    def fill(self, decision_id: str, latency_us: int) -> bytes:
+        """The answer of one decision."""
+        if self._ids == 1:
+            return self._text % (decision_id.encode(), latency_us)
+        return self._text % (*(decision_id.encode(),) * self._ids, latency_us)
+
+
+class Answers:
+    """The forms of the verdicts met so far."""
+
+    def __init__(self) -> None:
+        self._forms: dict[tuple[int, int], Form] = {}
+
+    def body(self, decision: Decision, latency_us: int) -> bytes:
+        """The answer that `write_answer` gives."""
+        verdict, ruleset = decision.verdict, decision.ruleset
+        if verdict.trace or decision.evidence is not None:
+            return write_answer(decision, latency_us=latency_us)
+        key = (id(verdict), id(ruleset))
+        form = self._forms.get(key)
+        if form is None or form.verdict is not verdict or form.ruleset is not ruleset:
+            if len(self._forms) >= _MOST:
+                self._forms.clear()
+            # Held by the form, so that nothing else comes to have their identities.
+            form = self._forms[key] = Form(verdict, ruleset)
+        return form.fill(decision.decision_id, latency_us)

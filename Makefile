@@ -8,9 +8,10 @@ SUITE  := $(VENV)/conformance
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
 DEBIAN := redis-server:redis-server curl:curl pg_ctlcluster:postgresql
+DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check rules bench-rules bench-index load lock clean debian
+.PHONY: help run test test-e2e check rules bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -18,8 +19,11 @@ help: ## list the targets
 run: $(READY) ## start the service with the shipped packs and a sample registry
 	@exec $(BIN)/screening serve --sample
 
-test: $(READY) $(SUITE) debian ## run every test
-	$(BIN)/python -m pytest
+test: $(READY) $(SUITE) debian ## run every test but those with switches
+	$(BIN)/python -m pytest --ignore=tests/e2e
+
+test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(READY) ## ruff, mypy strict, and the arrows between the packages
 	$(BIN)/ruff check src tests benchmarks
@@ -38,6 +42,9 @@ load: $(READY) ## start the service and drive it with Locust
 
 bench-index: $(READY) ## load, weigh and ask indexes; FULL=1: those of whole nations, an hour
 	$(BIN)/python -m benchmarks.index $(if $(FULL),--full) $(if $(RESULTS),--results $(RESULTS))
+
+bench-guard: $(READY) valgrind ## instructions a call against the baseline; BASELINE=new: write it anew
+	$(BIN)/python -m benchmarks.guard $(if $(filter new,$(BASELINE)),--new)
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url \
@@ -68,9 +75,14 @@ venv-without-ensurepip:
 	    echo "python3 -m venv does not work here: install the package python3-venv" >&2; exit 1; \
 	fi
 
-debian:
+# What is wanted beyond the tests: by bench-guard and test-e2e here, by others where they are.
+debian: PACKAGES = $(DEBIAN)
+debian-e2e: PACKAGES = $(DEBIAN_E2E)
+valgrind: PACKAGES = valgrind:valgrind
+
+debian debian-e2e valgrind:
 	@missing=; \
-	for pair in $(DEBIAN); do \
+	for pair in $(PACKAGES); do \
 	    command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -1,17 +1,22 @@
-"""The call mix that load tests ask about: seeded, so that two runs ask the same.
+"""The calls that load tests and benchmarks ask about: seeded, so that two runs ask the same.
 
-Only reserved and example numbers; called numbers spread over the reserved ranges, so that some
-are listed in the sample registry and most are not.
+A mix of kinds with their shares, campaigns that come in bursts from one number, and forks and
+retransmissions that ask again about a call of a moment ago. Who calls and who is called is said
+by `People`: here the reserved and example numbers, of which some are in the sample registry;
+`benchmarks.nation` has those of a registry of a nation's size.
 """
 
 import itertools
+import json
 import random
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 SHARES: Final = (
-    ("ordinary", 0.62),
-    ("commercial", 0.20),
+    ("ordinary", 0.66),
+    ("commercial", 0.16),
     ("anonymous", 0.05),
     ("international", 0.05),
     ("service_number", 0.04),
@@ -21,6 +26,14 @@ SHARES: Final = (
 )
 """Kinds of call and their shares of the mix; they add up to one."""
 
+CAMPAIGN_BEGINS: Final = 0.001
+"""The chance that a campaign begins with a call; while it lasts, half of the calls are its own."""
+CAMPAIGN_CALLS: Final = (40, 200)
+"""The fewest and the most calls of a campaign: about a tenth of all calls are of one."""
+
+RECENT_CALLS: Final = 16
+"""A retransmission repeats one of so many calls before it."""
+
 COUNTRIES: Final = {
     "US": ("+1212555", 4, "01"),
     "GB": ("+447700900", 3, ""),
@@ -29,6 +42,40 @@ COUNTRIES: Final = {
 """Prefix, digits to add, and what those begin with, of numbers that nobody has."""
 
 _COMMERCIAL_CALLING: Final = ("+12125550123", "+12125550142", "+441632960100")
+_GARBAGE: Final = "abc%$<>+0123"
+
+
+class People(Protocol):
+    """Who takes part in the calls; every choice is drawn from the generator that is given."""
+
+    def pair(self, rng: random.Random) -> tuple[str, str]:
+        """The calling and the called number of an ordinary call."""
+
+    def business(self, rng: random.Random) -> tuple[str, str]:
+        """A calling number of a business, and a called number that it has reason to call."""
+
+    def abroad(self, rng: random.Random) -> str:
+        """A calling number of another country."""
+
+    def service(self, rng: random.Random) -> tuple[str, str, str]:
+        """A calling number that is a service code, its region, and a called number there."""
+
+
+class Examples:
+    """Numbers that nobody has, of three countries."""
+
+    def pair(self, rng: random.Random) -> tuple[str, str]:
+        country = rng.choice(("US", "US", "CN", "GB"))
+        return _number(rng, country), _number(rng, country)
+
+    def business(self, rng: random.Random) -> tuple[str, str]:
+        return rng.choice(_COMMERCIAL_CALLING), self.pair(rng)[1]
+
+    def abroad(self, rng: random.Random) -> str:
+        return _number(rng, "GB")
+
+    def service(self, rng: random.Random) -> tuple[str, str, str]:
+        return "95588", "CN", _number(rng, "CN")
 
 
 def _number(rng: random.Random, country: str) -> str:
@@ -37,36 +84,64 @@ def _number(rng: random.Random, country: str) -> str:
     return f"{prefix}{lead}{rng.randrange(10**free):0{free}d}"
 
 
-def questions(seed: int) -> Iterator[dict[str, Any]]:
+def questions(seed: int, people: People | None = None) -> Iterator[dict[str, Any]]:
     """An endless, seeded stream of questions in the form of the lookup contract."""
+    people = people or Examples()
     rng = random.Random(seed)
     kinds = [kind for kind, _ in SHARES]
-    weights = [share for _, share in SHARES]
-    last: dict[str, Any] = {}
+    weights = list(itertools.accumulate(share for _, share in SHARES))
+    recent: deque[dict[str, Any]] = deque(maxlen=RECENT_CALLS)
+    campaign, campaign_left = "", 0
     for n in itertools.count():
-        kind = rng.choices(kinds, weights)[0]
-        if kind == "retransmission" and last:
-            yield last
+        kind = rng.choices(kinds, cum_weights=weights)[0]
+        if kind == "retransmission" and recent:
+            yield rng.choice(recent)
             continue
-        country = rng.choice(("US", "US", "CN", "GB"))
-        last = {
+        if not campaign_left and rng.random() < CAMPAIGN_BEGINS:
+            campaign, campaign_left = people.pair(rng)[0], rng.randint(*CAMPAIGN_CALLS)
+        calling, called = people.pair(rng)
+        asked = {
             "call_id": f"{seed:x}-{n:x}",
-            "calling": _number(rng, country),
-            "called": _number(rng, country),
+            "calling": calling,
+            "called": called,
             "attestation": rng.choice(("A", "A", "B", "C")),
             "verstat": "TN-Validation-Passed",
             "side": "terminating",
         }
-        if kind == "commercial":
-            last["calling"] = rng.choice(_COMMERCIAL_CALLING)
+        if campaign_left and rng.random() < 0.5:
+            campaign_left -= 1
+            asked["calling"] = campaign
+        elif kind == "commercial":
+            asked["calling"], asked["called"] = people.business(rng)
         elif kind == "anonymous":
-            last["calling"] = "anonymous"
+            asked["calling"] = "anonymous"
         elif kind == "international":
-            last |= {"calling": _number(rng, "GB"), "route": "international"}
+            asked |= {"calling": people.abroad(rng), "route": "international"}
         elif kind == "service_number":
-            last |= {"calling": "95588", "region": "CN", "called": _number(rng, "CN")}
+            asked["calling"], asked["region"], asked["called"] = people.service(rng)
         elif kind == "emergency":
-            last["called"] = rng.choice(("112", "911", "urn:service:sos"))
+            asked["called"] = rng.choice(("112", "911", "urn:service:sos"))
         elif kind == "garbage":
-            last["calling"] = "".join(rng.choices("abc%$<>+0123", k=rng.randrange(1, 30)))
-        yield last
+            asked["calling"] = "".join(rng.choices(_GARBAGE, k=rng.randrange(1, 30)))
+        recent.append(asked)
+        yield asked
+
+
+ID: Final = "@" * 12
+"""Stands for a call_id that whoever asks fills in: no two calls of a run may share one."""
+
+
+def write_questions(file: Path, seed: int, count: int, people: People | None = None) -> None:
+    """So many questions for the programs that ask fast, a line each.
+
+    A line begins with N, or with R where it repeats the one before it: the same call again.
+    """
+    seen: set[str] = set()
+    lines: list[str] = []
+    for asked in itertools.islice(questions(seed, people), count):
+        if asked["call_id"] in seen:
+            lines.append("R" + lines[-1][1:])
+            continue
+        seen.add(asked["call_id"])
+        lines.append("N" + json.dumps(asked | {"call_id": ID}, separators=(",", ":")))
+    file.write_text("\n".join(lines) + "\n", "utf-8")

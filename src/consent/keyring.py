@@ -10,6 +10,7 @@ The newest version writes, every version reads. No method and no message shows a
 """
 
 import base64
+import hashlib
 import hmac
 import json
 import secrets
@@ -32,6 +33,9 @@ SEAL_BYTES: Final = VERSION_BYTES + NONCE_BYTES + 16
 TOKEN_BYTES: Final = 10
 """80 bits of a token are shown: 10^9 numbers have a collision with a chance of 4·10⁻⁷."""
 
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = [first + second for first in _LETTERS for second in _LETTERS]
+
 
 class KeyringError(Exception):
     """The key file cannot be used, or a sealed value does not open with it."""
@@ -40,7 +44,7 @@ class KeyringError(Exception):
 class Keyring:
     """The keys of one file, by purpose and version."""
 
-    __slots__ = ("_ciphers", "_keys", "_path", "_token_key", "decision_key")
+    __slots__ = ("_ciphers", "_inner", "_keys", "_outer", "_path", "decision_key")
 
     def __init__(
         self, keys: Mapping[str, Mapping[int, bytes]], *, path: Path | None = None
@@ -51,7 +55,10 @@ class Keyring:
     def _take(self, keys: Mapping[str, Mapping[int, bytes]]) -> None:
         self._keys = keys
         self._ciphers = {version: AESGCM(key) for version, key in keys["data"].items()}
-        self._token_key = keys["token"][self.version("token")]
+        # HMAC (RFC 2104) with its two pads hashed once: half the cost of a digest a number.
+        block = keys["token"][self.version("token")].ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self.decision_key: bytes = keys["decision"][self.version("decision")]
 
     @classmethod
@@ -98,11 +105,18 @@ class Keyring:
         They are the first 80 bits of `digest(value)` in base32, so that a log line can be
         matched to the ledger by whoever holds the ledger, without the number.
         """
-        return base64.b32encode(self.digest(value)[:TOKEN_BYTES]).decode().lower()
+        return _shown(self.digest(value))
+
+    def tokens(self, value: int) -> list[str]:
+        """What stands for a number under every token key, newest first: older logs have older."""
+        return [_shown(digest) for digest in self.digests(value)]
 
     def digest(self, value: int) -> bytes:
         """The 32-byte keyed hash of a number under the newest token key."""
-        return hmac.digest(self._token_key, b"%d" % value, "sha256")
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(b"%d" % value)
+        outer.update(inner.digest())
+        return outer.digest()
 
     def digests(self, value: int) -> list[bytes]:
         """The keyed hash of a number under every token key, newest first."""
@@ -126,6 +140,17 @@ class Keyring:
                 f"data key version {version} is not in the keyring, which has {known}"
             )
         return _open(cipher, sealed[VERSION_BYTES:], aad)
+
+
+def _shown(digest: bytes) -> str:
+    """The first 80 bits in base32: the module's own is Python, and four times slower."""
+    bits = int.from_bytes(digest[:TOKEN_BYTES])
+    pairs = _PAIRS
+    return (
+        f"{pairs[bits >> 70]}{pairs[bits >> 60 & 1023]}{pairs[bits >> 50 & 1023]}"
+        f"{pairs[bits >> 40 & 1023]}{pairs[bits >> 30 & 1023]}{pairs[bits >> 20 & 1023]}"
+        f"{pairs[bits >> 10 & 1023]}{pairs[bits & 1023]}"
+    )
 
 
 def seal(key: bytes, plain: bytes, aad: bytes) -> bytes:

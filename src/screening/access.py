@@ -54,6 +54,7 @@ class Role(StrEnum):
     LOOKUP = "lookup"
     OPERATE = "operate"
     CONSENT = "consent"
+    WASH = "wash"
     AUDIT = "audit"
     ADMIN = "admin"
 

@@ -17,14 +17,16 @@ from starlette.routing import Route
 from consent.record import RecordUnavailable
 from screening import __version__
 from screening.access import Principal, Role
+from screening.consent_routes import consent_routes
 from screening.contract import Answer, question_parameters, question_schema
 from screening.endpoint import LookupEndpoint
 from screening.metrics import CONTENT_TYPE
-from screening.problem import MEDIA_TYPE, problem
+from screening.problem import MEDIA_TYPE, Refused, problem
 from screening.reference import reference_page
 from screening.rule_routes import rule_routes
 from screening.sample import EXAMPLES
 from screening.service import Service
+from screening.subscriber_routes import subscriber_routes
 
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem document (RFC 9457)",
@@ -54,29 +56,22 @@ _EXAMPLES: Final = {
 _bearer = HTTPBearer(auto_error=False, description="A key of the service; see `screening keys`.")
 
 
-class Refused(Exception):
-    """The request is refused with a problem document of `status`."""
-
-    def __init__(self, status: int, title: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.title = title
-
-
-def needs(role: Role) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency: the key holder of the request, which must have `role`."""
+def needs(*roles: Role) -> Callable[[Request], Awaitable[Principal]]:
+    """A dependency: the key holder of the request, which must have one of `roles`."""
 
     async def principal(
         request: Request, _documented: Annotated[Any, Depends(_bearer)] = None
     ) -> Principal:
         service: Service = request.app.state.service
         holder = service.principal_of(request.scope)
-        action = f"{request.method} {request.url.path}"
+        # The path as it is described: as it was sent it may hold a number.
+        action = f"{request.method} {request.scope['route'].path}"
         if holder is None:
             raise Refused(401, "Key needed", "send Authorization: Bearer and a key of the service")
-        if not holder.has(role):
+        if not any(map(holder.has, roles)):
             await service.audit(holder.name, "refused", action)
-            raise Refused(403, "Role missing", f"the key {holder.name!r} lacks the role {role}")
+            lacks = f"the key {holder.name!r} lacks the role {' or '.join(roles)}"
+            raise Refused(403, "Role missing", lacks)
         return holder
 
     return principal
@@ -107,6 +102,9 @@ def create_app(service: Service) -> FastAPI:
     app.router.routes.insert(0, Route("/v1/screen", lookup, include_in_schema=False))
     _health(app, service)
     _management(app, service)
+    holders = needs(Role.CONSENT)
+    for add in (consent_routes, subscriber_routes):
+        add(app, service, consent=holders, refusals_=_REFUSALS, problem=_PROBLEM)
     _problems(app)
 
     @app.get("/docs", include_in_schema=False)
@@ -169,7 +167,10 @@ def _management(app: FastAPI, service: Service) -> None:
 def _problems(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(_request: Request, refusal: Refused) -> Response:
-        return problem(refusal.status, refusal.title, str(refusal))
+        response = problem(refusal.status, refusal.title, str(refusal), **refusal.members)
+        if "retry_after" in refusal.members:
+            response.headers["Retry-After"] = str(refusal.members["retry_after"])
+        return response
 
     @app.exception_handler(RecordUnavailable)
     async def record_gone(_request: Request, gone: RecordUnavailable) -> Response:
@@ -188,7 +189,9 @@ def _problems(app: FastAPI) -> None:
             {"field": ".".join(str(part) for part in each["loc"]), "error": each["msg"]}
             for each in refusal.errors()
         ]
-        return problem(422, "Invalid request", "some fields are not as described", errors=errors)
+        first = errors[0]["field"].removeprefix("body.")
+        detail = f"{first}: {errors[0]['error']}"
+        return problem(422, "Invalid request", detail, field=first, errors=errors)
 
     @app.exception_handler(Exception)
     async def broken(_request: Request, _error: Exception) -> Response:

@@ -79,6 +79,17 @@ class EmbeddedServer:
             self._users = users
         return self.url
 
+    def revive(self) -> bool:
+        """Start the server anew where it has ended while in use here; whether it had.
+
+        Its data are what it had written. Raises EmbeddedServerError.
+        """
+        with self._alone():
+            if self._users is None or _ask(self.socket_path, b"PING") is not None:
+                return False
+            self._launch()
+            return True
+
     def stop(self) -> None:
         """Leave; if nobody else uses the server, shut it down and wait until it is gone."""
         users, self._users = self._users, None
@@ -190,13 +201,6 @@ class EmbeddedServer:
         except OSError:
             return f"It wrote no log to {log}."
         return f"The end of {log}:\n  " + "\n  ".join(lines)
-
-
-@contextmanager
-def embedded_server(folder: Path) -> Iterator[str]:
-    """The URL of the embedded server in `folder`, for as long as the block runs."""
-    with EmbeddedServer(folder) as server:
-        yield server.url
 
 
 def _binary() -> Path:

@@ -5,17 +5,22 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from typing import Final
 
 from consent.index import IndexLost, IndexUnavailable
 from consent.projection import catch_up, lacks_lists
 from consent.record import RecordError, RecordUnavailable
+from screening.embedded import EmbeddedServerError
 from screening.state import State
 
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 1.0
 """How long a server may take to answer: a frozen one must not hold up what follows it."""
+
+REVIVE_SECONDS: Final = 5.0
+"""From one attempt to start the embedded server anew to the next: its data may be beyond use."""
 
 GONE: Final = (IndexUnavailable, RecordUnavailable, RecordError)
 
@@ -35,6 +40,7 @@ class Keeper:
         self.epoch = ""
         self.applied = 0
         self.gone = False
+        self._revive_after = 0.0
 
     async def look(self, *, within_seconds: float) -> None:
         """Follow the record once if the index answers in time; a start does not wait for it."""
@@ -51,8 +57,22 @@ class Keeper:
             return await self.run("index", "rebuild", "--if-lost")
         except GONE as gone:
             self.gone = True
-            return str(gone)
+            return await self._revived(str(gone))
         return ""
+
+    async def _revived(self, failure: str) -> str:
+        """What is wrong after the embedded server was started anew, if it had ended."""
+        server = self._state.embedded
+        now = time.monotonic()
+        if server is None or now < self._revive_after:
+            return failure
+        self._revive_after = now + REVIVE_SECONDS
+        try:
+            if await asyncio.to_thread(server.revive):
+                log.warning("%s; the embedded server had ended and was started anew", failure)
+        except EmbeddedServerError as dead:
+            return str(dead)
+        return failure
 
     def _follow(self) -> None:
         record = self._state.record()
@@ -64,16 +84,9 @@ class Keeper:
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""
-        settings = self._state.settings
-        environment = {
-            **os.environ,
-            "SCREENING_STATE_DIR": str(settings.state_dir),
-            "SCREENING_REDIS_URL": self._state.redis_url,
-            "SCREENING_DATABASE_URL": settings.database_url,
-        }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "screening", *words,
-            env=environment,
+            env={**os.environ, **self._state.environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -22,6 +22,16 @@ def problem(status: int, title: str, detail: str, **members: Any) -> Response:
     )
 
 
+class Refused(Exception):
+    """The request is refused with a problem document of `status`; `members` are its others."""
+
+    def __init__(self, status: int, title: str, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.members = members
+
+
 def malformed(broken: MalformedCall) -> Response:
     """The refusal of a broken question, which names the field at fault."""
     return problem(400, "Malformed question", str(broken), field=broken.field)

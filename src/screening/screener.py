@@ -41,14 +41,16 @@ class Question:
 
     `emergency` says that the called or dialled number is an emergency one; `ignored` names what
     was sent and not used: "other" for an unknown field, the field of an unknown value by name.
+    `replay` says that it asks for another instant than its own, so that no call is behind it.
     """
 
-    __slots__ = ("call", "emergency", "explain", "ignored")
+    __slots__ = ("call", "emergency", "explain", "ignored", "replay")
 
     def __init__(self) -> None:
         self.call = Call()
         self.emergency = False
         self.explain = False
+        self.replay = False
         self.ignored: list[str] = []
 
 

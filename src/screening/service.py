@@ -7,7 +7,9 @@ last good one in force and says so in the log, in /readyz and in the metrics.
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,7 @@ from consent.calling import (
 )
 from consent.event import Event
 from consent.index import IndexReader, announcements
+from consent.keyring import Keyring
 from consent.loading import prepare_entities
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
@@ -38,14 +41,19 @@ from screening.endpoint import Scope
 from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
+from screening.limit import Limit
 from screening.logs import log_where
 from screening.lookup import Lookup
 from screening.metrics import Metrics
+from screening.problem import Refused
 from screening.recall import FOLDER, Recall
+from screening.recording.counts import RecordingCounts
+from screening.recording.keeping import RecorderProcess
+from screening.recording.outbox import Outbox
 from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
-from screening.snapshot import Catalogue
+from screening.snapshot import Catalogue, ListInForce
 from screening.state import State
 
 log = logging.getLogger(__name__)
@@ -72,6 +80,7 @@ class Service:
         self.settings: Settings = settings
         self.metrics = Metrics()
         self._state = state
+        self.keyring: Keyring = state.keyring
         self._catalogue = Catalogue.load(state.folder)
         self.reader = IndexReader(state.redis_url, epoch=self._catalogue.epoch)
         self.metrics.follow(self.reader)
@@ -83,6 +92,12 @@ class Service:
         self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
         self.metrics.follow_recall(self.recall)
         self.lookup = Lookup(self.screener, self.metrics, self.recall, region=settings.region)
+        self.outbox = Outbox(
+            state.folder, instance=f"{socket.gethostname()}/{os.getpid()}", rules=self._rules_digest
+        )
+        self.lookup.observers.append(self.outbox.observe)
+        self.recorder = RecorderProcess(state.folder, state.environment)
+        self.metrics.registry.register(RecordingCounts(state.folder, self.outbox))
         self.guard = Guard(
             state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
         )
@@ -95,6 +110,7 @@ class Service:
         )
         self._keeper = Keeper(state)
         self.registrar = Registrar(state)
+        self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._access = Access.load(state.keys_path)
         self._clients = Clients.load(settings.clients)
@@ -134,12 +150,15 @@ class Service:
             asyncio.create_task(self._repeat(self._watch, every)),
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
+            asyncio.create_task(self.recorder.keep()),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     async def stop(self) -> None:
         """Stop following, close what is open."""
         self._draining = True
+        # Before the recorder ends: what waits is taken in by it.
+        self.outbox.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -211,6 +230,10 @@ class Service:
         await asyncio.to_thread(self.recall.keep)
         if self.recall.failure != self._failures.get("recall", ""):
             self._noted("recall", self.recall.failure)
+
+    def _rules_digest(self) -> str:
+        packs = self.screener.packs
+        return packs.digest if packs is not None else ""
 
     def revisions(self) -> dict[str, str]:
         """The rule sets in force: name to name@revision."""
@@ -385,6 +408,10 @@ class Service:
             for each in self._catalogue.lists
         ]
 
+    def lists_in_force(self) -> tuple[ListInForce, ...]:
+        """The lists in force."""
+        return self._catalogue.lists
+
     # The record
 
     def record(self) -> Record:
@@ -395,6 +422,22 @@ class Service:
         """What `step` gives, run in a thread that may wait for the record."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writers, partial(step, *given, **named))
+
+    async def may_look_up(
+        self, holder: Principal, action: str, subject: int | str, *, count: int = 1
+    ) -> None:
+        """Keep who looks up whom, a number by its token. Raises Refused beyond the key's limit."""
+        wait = self._lookups.take(holder.name, min(count, self._lookups.most))
+        if wait:
+            raise Refused(
+                429,
+                "Too many look-ups",
+                f"the key {holder.name!r} may look up {self._lookups.most} subscribers a minute",
+                retry_after=wait,
+            )
+        if isinstance(subject, int):
+            subject = self._state.keyring.token(subject)
+        await self.on_record(self._audit, holder.name, action, subject, {})
 
     async def take(
         self,

@@ -69,6 +69,20 @@ class Settings(BaseSettings):
         description="Rules that would change more of the recent verdicts are refused unless "
         "forced; 100 refuses none.",
     )
+    lookups_per_minute: int = Field(
+        600,
+        ge=1,
+        description="Subscribers that one key may look up, in a minute and on one node.",
+    )
+    record_gib: float = Field(
+        10.0, ge=0.25, description="Most disk for the decision log; the oldest segments go first."
+    )
+    record_days: float = Field(
+        180.0, gt=0, description="Longest time that a decision is kept; whole segments go."
+    )
+    record_key: Path | None = Field(
+        None, description="Private key that the decision log's checkpoints are signed with."
+    )
     fast_lane: bool = Field(
         True, description="Answer plain lookups where their bytes come in, beside FastAPI."
     )

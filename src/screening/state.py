@@ -11,14 +11,15 @@ from consent.index import IndexRefused, IndexStore, IndexUnavailable, name_epoch
 from consent.keyring import Keyring
 from consent.projection import attach
 from consent.record import Record
-from screening.embedded import embedded_server
+from screening.embedded import EmbeddedServer
 from screening.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 class State:
-    """What the service and the commands work on; `redis_url` is of the index server."""
+    """What the service and the commands work on; `redis_url` is of the index server, `embedded`
+    that server where it is ours to run."""
 
     def __init__(self, settings: Settings, keyring: Keyring, redis_url: str) -> None:
         self.settings = settings
@@ -26,6 +27,7 @@ class State:
         self.keys_path: Path = settings.state_dir / "keys.json"
         self.keyring = keyring
         self.redis_url = redis_url
+        self.embedded: EmbeddedServer | None = None
         self._record: Record | None = None
         self._opening = threading.Lock()
 
@@ -38,6 +40,15 @@ class State:
             if self._record is None:
                 self._record = Record.open(self.settings.database, keyring=self.keyring)
             return self._record
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of ours needs in its environment to work on the same state."""
+        return {
+            "SCREENING_STATE_DIR": str(self.settings.state_dir),
+            "SCREENING_REDIS_URL": self.redis_url,
+            "SCREENING_DATABASE_URL": self.settings.database_url,
+        }
 
     @contextlib.contextmanager
     def index(self, *, timeout_s: float = 10.0) -> Iterator[IndexStore]:
@@ -96,6 +107,7 @@ def open_state(settings: Settings) -> Iterator[State]:
         if settings.redis_url:
             yield state
         else:
-            with embedded_server(state.folder) as url:
-                state.redis_url = url
+            with EmbeddedServer(state.folder) as server:
+                state.embedded = server
+                state.redis_url = server.url
                 yield state

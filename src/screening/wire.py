@@ -17,6 +17,7 @@ from consent.number import parse_number
 from rules.call import NO_NUMBER
 from rules.verdict import Action
 from screening.access import Client
+from screening.body import NotJSON, parse_body
 from screening.contract import FIELDS, Kind, QuestionField
 from screening.screener import Decision, Question
 
@@ -48,8 +49,8 @@ def read_json(body: bytes, *, client: Client, region: str, now: float) -> Questi
     Raises MalformedCall as section "HTTP 400" of the contract says.
     """
     try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as broken:
+        fields = parse_body(body)
+    except NotJSON as broken:
         raise MalformedCall("", f"the body is not JSON: {broken}") from None
     if not isinstance(fields, dict):
         raise MalformedCall("", f"the body is a JSON {_json_type(fields)}, expected an object")
@@ -134,6 +135,7 @@ def _read(
         elif name == "at":
             if "at" in client.may:
                 call.at = value
+                question.replay = True
         elif name == "region":
             if not _REGION.match(value):
                 question.ignored.append(name)

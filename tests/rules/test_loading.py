@@ -53,11 +53,7 @@ def test_every_shipped_rule_is_covered_both_ways(packs: Packs, name: str) -> Non
         assert rule.id.startswith(f"{name}.")
         guessed = "[k]" in rule.source.split("[s]")[0]
         enforced = rule.mode is Mode.ENFORCE and rule.action is Action.BLOCK
-        assert not (guessed and enforced) or rule.id in KNOWN, rule.id
-
-
-KNOWN = {"cn.spoofed.international", "us.prerecorded"}
-"""Rules that block on general knowledge, each by a deliberate choice."""
+        assert not (guessed and enforced), rule.id
 
 
 def test_rules_whose_facts_come_later_are_off_and_say_so(packs: Packs) -> None:

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from consent.index import IndexStore, name_epoch
-from screening.embedded import EmbeddedServer, EmbeddedServerError, embedded_server
+from screening.embedded import EmbeddedServer, EmbeddedServerError
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -41,9 +41,9 @@ def answers(server: EmbeddedServer) -> bool:
 def test_serves_an_index_and_finds_it_again(tmp_path: Path) -> None:
     """It is fit for the index, closed to others, and its data outlive a stop."""
     epoch = name_epoch("9f3a")
-    with embedded_server(tmp_path / "state") as url:
-        IndexStore(url).create(epoch)
-        found = about(url)
+    with EmbeddedServer(tmp_path / "state") as server:
+        IndexStore(server.url).create(epoch)
+        found = about(server.url)
         assert (found["maxmemory_policy"], found["aof_enabled"]) == ("noeviction", 1)
         mode = (tmp_path / "state" / "valkey.sock").stat().st_mode
         assert stat.S_IMODE(mode) == 0o600
@@ -51,8 +51,8 @@ def test_serves_an_index_and_finds_it_again(tmp_path: Path) -> None:
         assert not [f for f in files if f.stat().st_mode & 0o077]
         assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert not answers(EmbeddedServer(tmp_path / "state"))
-    with embedded_server(tmp_path / "state") as url:
-        store = IndexStore(url)
+    with EmbeddedServer(tmp_path / "state") as server:
+        store = IndexStore(server.url)
         assert epoch == store.epoch()
         store.close()
 
@@ -123,22 +123,43 @@ def test_killed_server_is_started_again(tmp_path: Path) -> None:
     assert not answers(again)
 
 
+def test_a_server_in_use_is_revived_where_it_has_ended(tmp_path: Path) -> None:
+    """With its data, once, however many see that it is gone; one that answers is left alone."""
+    epoch = name_epoch("9f3a")
+    with EmbeddedServer(tmp_path) as server:
+        beside = EmbeddedServer(tmp_path)
+        beside.start()
+        IndexStore(server.url).create(epoch)
+        assert not server.revive()
+        pid = about(server.url)["process_id"]
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not answers(server))
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(EmbeddedServer.revive, [server, beside])) == [False, True]
+        store = IndexStore(server.url)
+        assert store.epoch() == epoch
+        store.close()
+        beside.stop()
+    assert not answers(server)
+    assert not server.revive(), "nobody uses it any more"
+
+
 def test_folder_with_a_long_name(tmp_path: Path) -> None:
     """Where the socket's path would not fit, it lies in a private folder of /tmp instead."""
     folder = tmp_path / ("state-" + "x" * 100)
-    with embedded_server(folder) as url:
-        server = EmbeddedServer(folder)
-        assert server.url == url
+    with EmbeddedServer(folder) as server:
+        assert EmbeddedServer(folder).url == server.url
         assert len(os.fsencode(server.socket_path)) <= 107
         assert stat.S_IMODE(server.socket_path.parent.stat().st_mode) == 0o700
-        assert about(url)["process_id"]
+        assert about(server.url)["process_id"]
     server.socket_path.parent.rmdir()
 
 
 def test_broken_data_are_named(tmp_path: Path) -> None:
     """A server that cannot read its data says so at once, with the end of its log."""
-    with embedded_server(tmp_path) as url:
-        IndexStore(url).create(name_epoch("9f3a"))
+    with EmbeddedServer(tmp_path) as server:
+        IndexStore(server.url).create(name_epoch("9f3a"))
     manifest = next((tmp_path / "appendonlydir").glob("*.manifest"))
     manifest.write_text("no manifest")
     with pytest.raises(EmbeddedServerError, match=r"(?s)ended at start with status 1.*valkey\.log"):

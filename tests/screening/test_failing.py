@@ -137,6 +137,20 @@ async def test_killed_and_restarted_under_load(setting: Setting) -> None:
     recovered(setting.service)
 
 
+async def test_the_embedded_server_killed_under_load(tmp_path: Path) -> None:
+    """Nobody but the service can start its own server anew: it does, with the data."""
+    state = tmp_path / "state"
+    with running_service(state, "--sample", facts_budget_ms="20") as service:
+        async with calls_running(service) as seen:
+            await until_seen(seen, 50)
+            with redis.Redis(unix_socket_path=str(state / "valkey.sock")) as index:
+                os.kill(int(index.info("server")["process_id"]), signal.SIGKILL)
+            await until_seen(seen, 50)
+        holds(seen)
+        recovered(service)
+        assert "started anew" in service.log
+
+
 async def test_emptied_under_load(setting: Setting) -> None:
     """An emptied server is an outage, not a nation without refusals, and is filled again."""
     async with calls_running(setting.service) as seen:

@@ -11,9 +11,15 @@ import pytest
 from tests.rpc import RpcSocket, request
 from tests.running import ROOT, Running
 
+from screening.contract import FIELDS
+
 FOLDER = ROOT / "tests" / "golden"
 QUESTIONS: list[dict[str, Any]] = json.loads((FOLDER / "questions.json").read_text("utf-8"))
 NOON = "2026-11-23T17:00:00Z"
+CAUSES = {
+    "consented", "subscriber_refusal", "no_consent", "time_band", "network_list", "dno", "spoofed",
+    "emergency", "safeguard", "default",
+}  # fmt: skip
 
 
 def asked(each: dict[str, Any]) -> dict[str, Any]:
@@ -67,10 +73,22 @@ def test_every_answer_is_the_golden_one(
 
 
 def test_the_description_s_examples_are_answered(golden_service: Running) -> None:
-    """Each example of /openapi.json gets the action that it is an example of."""
+    """Each example of /openapi.json is a golden question, and gets that whole answer."""
+    golden = json.loads((FOLDER / "answers.json").read_text("utf-8"))
     api = httpx.get(golden_service.url + "/openapi.json", timeout=5).json()
     body = api["paths"]["/v1/screen"]["post"]["requestBody"]["content"]["application/json"]
     assert set(body["examples"]) == {"allow", "warn", "block"}
     for action, example in body["examples"].items():
-        answer = httpx.post(golden_service.url + "/v1/screen", json=example["value"], timeout=5)
-        assert answer.json()["action"] == action
+        (each,) = (each for each in QUESTIONS if each["question"] == example["value"])
+        answer = golden_service.screen(**asked(each))
+        del answer["latency_us"]
+        assert answer == golden[each["name"]]
+        assert answer["action"] == action
+
+
+def test_the_golden_questions_ask_every_field_of_the_contract() -> None:
+    """And the answers show every cause that the sample registry can bring about."""
+    asked_for = {name for each in QUESTIONS for name in asked(each)}
+    assert asked_for == {field.name for field in FIELDS} - {"explain"}
+    golden = json.loads((FOLDER / "answers.json").read_text("utf-8"))
+    assert {answer["cause"] for answer in golden.values()} == CAUSES

@@ -119,6 +119,56 @@ def test_no_emergency_call_is_refused(
     assert (verdict["action"], verdict["cause"]) == ("allow", "emergency")
 
 
+SPOILT = {
+    "a name in Latin-1": b"M\xfcller",
+    "half of a surrogate pair": b"\\ud83d",
+    "a control character": b"a\x01b",
+    "a tabulator": b"a\tb",
+    "an overlong form": b"\xc0\xaf",
+    "every byte": bytes(n for n in range(256) if n not in b'"\\'),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_what_a_caller_wrote_spoils_no_question(client: httpx.Client, spoilt: bytes) -> None:
+    """Text that is no Unicode is a verdict all the same, and an emergency call passes."""
+    ask = b'{"called": "%b", "calling": "%b", "display_name": "%b"}'
+    answer = client.post("/v1/screen", content=ask % (b"112", spoilt, spoilt))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["cause"] == "emergency"
+    answer = client.post("/v1/screen", content=ask % (b"+12125550142", spoilt, spoilt))
+    holds(answer)
+    if not CONTROL.search(spoilt.decode("latin-1")):
+        assert answer.status_code == 200, answer.text
+
+
+@HOSTILE
+@given(name=st.binary(max_size=60).filter(lambda raw: b'"' not in raw and b"\\" not in raw))
+def test_no_bytes_in_a_name_refuse_an_emergency_call(client: httpx.Client, name: bytes) -> None:
+    """Whatever a switch pastes into its JSON for the caller's name."""
+    answer = client.post("/v1/screen", content=b'{"display_name": "%b", "called": "112"}' % name)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["cause"] == "emergency"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"called": "112"',
+        b'{"called": "112", "n": NaN}',
+        b"\xff",
+        b"[" * 60_000,
+        b'{"called": "+12125550142", "n": ' + b"9" * 5000 + b"}",
+    ],
+    ids=["cut off", "no number of JSON", "no JSON", "too deep", "a number of 5,000 digits"],
+)
+def test_what_is_no_json_in_any_reading_is_refused(client: httpx.Client, body: bytes) -> None:
+    """400, and no failure of ours."""
+    answer = client.post("/v1/screen", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("the body is not JSON: ")
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Select, insert, select
 
 from consent.record.database import Database
 from consent.record.instant import Clock, from_us, to_us
@@ -51,8 +51,14 @@ class AuditLog:
     def latest(self, limit: int = 100, *, before: int | None = None) -> list[AuditEntry]:
         """The newest actions first; `before` is the id to page on from."""
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(audit.c.id < before)
+        return self._read(query if before is None else query.where(audit.c.id < before))
+
+    def of(self, subject: str, limit: int = 100) -> list[AuditEntry]:
+        """The newest actions on one subject first, such as a number's token."""
+        query = select(audit).where(audit.c.subject == subject)
+        return self._read(query.order_by(audit.c.id.desc()).limit(limit))
+
+    def _read(self, query: Select[Any]) -> list[AuditEntry]:
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [

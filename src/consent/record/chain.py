@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from consent.signing import Signed, SigningKey, TrustedKeys
 
@@ -26,6 +26,18 @@ ID_BYTES: Final = 16
 
 LOOK_AHEAD: Final = 1000
 """How far an event that is not in its place is looked for."""
+
+
+class Link(Protocol):
+    """What a chain is made of: each one's hash covers the hash before it."""
+
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def hash(self) -> bytes: ...
+
+    def after(self, before: bytes, sequence: int) -> bytes:
+        """The hash that it would have at `sequence`, after the one with the hash `before`."""
 
 
 class Entry(NamedTuple):
@@ -40,6 +52,10 @@ class Entry(NamedTuple):
     body: bytes
     actor: str
     hash: bytes = b""
+
+    def after(self, before: bytes, sequence: int) -> bytes:
+        """See `Link`."""
+        return entry_hash(before, self._replace(sequence=sequence))
 
 
 def genesis(ledger: bytes) -> bytes:
@@ -120,7 +136,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Where the ledger first is not what it was: at `sequence`, and what is wrong there."""
+    """Where a chain first is not what it was: at `sequence`, and what is wrong there."""
 
     sequence: int
     what: str
@@ -136,22 +152,40 @@ def first_flaw(
 
     `entries` are all of the ledger's, in order; `checkpoints` are those whose signature holds.
     """
+    return first_broken(ledger.hex(), entries, checkpoints, before=genesis(ledger))
+
+
+def first_broken(
+    name: str,
+    links: Iterable[Link],
+    checkpoints: Iterable[Checkpoint],
+    *,
+    before: bytes,
+    last: int = 0,
+) -> Flaw | None:
+    """The same of any chain of this name, from the one after `last` on, whose hash is `before`.
+
+    Checkpoints of what lay earlier say nothing here, but for one of `last` itself.
+    """
     heads: dict[int, Checkpoint] = {}
     for each in checkpoints:
         known = heads.setdefault(each.sequence, each)
-        if each.ledger != ledger.hex():
+        if each.ledger != name:
             return Flaw(each.sequence, "a checkpoint is of another ledger")
         if known.head != each.head:
             return Flaw(each.sequence, "two checkpoints differ: the chain was written anew")
-    before, last = genesis(ledger), 0
-    following = iter(entries)
-    for entry in following:
+    heads = {sequence: mark for sequence, mark in heads.items() if sequence >= last}
+    mark = heads.pop(last, None) if last else None
+    if mark is not None and mark.head != before:
+        return Flaw(last, f"the chain was written anew at or before it, {_seen(mark)}")
+    following = iter(links)
+    for link in following:
         last += 1
-        if entry.sequence != last:
-            return Flaw(last, f"missing, the next one there is {entry.sequence}")
-        if entry_hash(before, entry) != entry.hash:
+        if link.sequence != last:
+            return Flaw(last, _absence(last, link, following))
+        if link.after(before, last) != link.hash:
             return Flaw(last, _trouble(before, last, following))
-        before = entry.hash
+        before = link.hash
         mark = heads.pop(last, None)
         if mark is not None and mark.head != before:
             return Flaw(last, f"the chain was written anew at or before it, {_seen(mark)}")
@@ -166,9 +200,18 @@ def _seen(mark: Checkpoint) -> str:
     return f"since the checkpoint of {at} saw another event {mark.sequence}"
 
 
-def _trouble(before: bytes, sequence: int, following: Iterator[Entry]) -> str:
+def _absence(sequence: int, found: Link, following: Iterator[Link]) -> str:
+    """Whether what should be here stands further on, or nowhere near; 0 is what is no link."""
+    if not found.sequence:
+        return "altered"
+    if any(other.sequence == sequence for other in islice(following, LOOK_AHEAD)):
+        return f"out of order: it stands after {found.sequence}"
+    return f"missing, the next one there is {found.sequence}"
+
+
+def _trouble(before: bytes, sequence: int, following: Iterator[Link]) -> str:
     """Whether what was here was moved further on, or altered."""
     for other in islice(following, LOOK_AHEAD):
-        if entry_hash(before, other._replace(sequence=sequence)) == other.hash:
+        if other.after(before, sequence) == other.hash:
             return f"out of order: it stands at {other.sequence}"
     return "altered"

@@ -89,6 +89,23 @@ class Entities:
             )
         return _entity(entity_id, name, title, trades, EntityStatus(status), sorted(spans))
 
+    def ids(self) -> dict[str, int]:
+        """The id of every entity by its name, suspended ones too."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(entity.c.name, entity.c.id)).all()
+        return {row.name: row.id for row in rows}
+
+    def id_of(self, name: str) -> int:
+        """The id of an entity, suspended or not. Raises RecordError where there is none such."""
+        with self._database.read() as connection:
+            query = select(entity.c.id).where(entity.c.name == name)
+            found = connection.execute(query).scalar()
+        if found is None:
+            raise RecordError(
+                f"entity {name!r} is not registered, {nearest(name, self.ids())}", field="entity"
+            )
+        return int(found)
+
     def all(self, *, status: str | None = EntityStatus.ACTIVE) -> list[Entity]:
         """The entities by id: the active ones, of another status, or all of them with None."""
         query = select(entity).order_by(entity.c.id)

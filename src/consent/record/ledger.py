@@ -4,7 +4,7 @@ Sequences rise by one without gaps, and each event's hash covers the one before 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -200,6 +200,29 @@ class Ledger:
     def held(self, called: int) -> Held:
         """What the events of a number amount to."""
         return Held.of(self.events_of(called))
+
+    def events_of_each(self, numbers: Collection[int]) -> dict[int, list[Event]]:
+        """Every event of the present subscription of each of some numbers, in order."""
+        found: dict[int, list[Event]] = {number: [] for number in numbers}
+        tokens = [token for number in found for token in self._keyring.digests(number)]
+        with self._database.read() as connection:
+            for start in range(0, len(tokens), VARIABLES):
+                theirs = subject.c.token.in_(tokens[start : start + VARIABLES])
+                for row in connection.execute(_sealed().where(theirs)).all():
+                    each = self._event(row)
+                    found[each.called].append(each)
+        return found
+
+    def links(self, sequences: Collection[int]) -> dict[int, bytes]:
+        """The hash that the chain has at each of some sequences, the genesis at 0."""
+        wanted = sorted(sequences)
+        with self._database.read() as connection:
+            found = {0: genesis(bytes.fromhex(ledger_id(connection)))}
+            for start in range(0, len(wanted), VARIABLES):
+                these = event.c.sequence.in_(wanted[start : start + VARIABLES])
+                query = select(event.c.sequence, event.c.hash).where(these)
+                found |= {row.sequence: row.hash for row in connection.execute(query)}
+        return found
 
     def events_of_entity(self, entity_id: int, after: int = 0, limit: int = 100) -> list[Event]:
         """The events that name an entity beyond a sequence, in order, `limit` at most."""

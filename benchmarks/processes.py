@@ -1,0 +1,68 @@
+"""What Linux says of processes: their processor time and their memory."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it, as far as they live."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            try:
+                found += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def cpu_us(pid: int) -> float:
+    """User and system time of one process in µs; by the scheduler's own clock where it tells."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e3
+    except (OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * TICK_US
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes: `rss` has shared pages in full, `pss` each process's part of them."""
+
+    rss: int
+    pss: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Of one process."""
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        sizes = {
+            line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")
+        }
+        return cls(sizes["Rss"], sizes["Pss"])
+
+
+def listener(port: int) -> list[int]:
+    """The processes that listen on a TCP port of this machine."""
+    wanted = f":{port:04X}"
+    inodes = {
+        fields[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[1].endswith(wanted) and fields[3] == "0A"
+    }
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            links = [os.readlink(each) for each in (folder / "fd").iterdir()]  # noqa: PTH115
+        except OSError:
+            continue
+        if any(link == f"socket:[{inode}]" for link in links for inode in inodes):
+            found.append(int(folder.name))
+    return found

@@ -1,0 +1,185 @@
+"""One decision as the log holds it: from a worker's tuple to a record without numbers.
+
+`COLUMNS` is the one table of a record's fields: what is written, exported and documented.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from consent.keyring import Keyring
+from rules.hours import NotKnown, local_times
+from screening.recording.outbox import OWN, SHARED
+
+
+class Column(NamedTuple):
+    """A field of a record: its name, its type in an export (DuckDB's), what it holds."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+_SHADOW: Final = "STRUCT(rule VARCHAR, action VARCHAR)[]"
+_LISTS: Final = "STRUCT(name VARCHAR, generation BIGINT, age_s BIGINT)[]"
+
+COLUMNS: Final = (
+    Column("n", "BIGINT", "its place in the log"),
+    Column("kind", "VARCHAR", '"call"; others are of the log itself'),
+    Column("instant", "DOUBLE", "the instant that the call was decided for, epoch seconds"),
+    Column("id", "VARCHAR", "the decision id: idempotency key and redress id"),
+    Column("attempt", "INTEGER", "the how-manieth question about this call"),
+    Column("call_key", "VARCHAR", "keyed hash of the switch's call_id, the same for every leg"),
+    Column("instance", "VARCHAR", "the node and worker that decided"),
+    Column("transport", "VARCHAR", '"http", "grpc" or "jsonrpc"'),
+    Column("token_key", "INTEGER", "the version of the key of the tokens"),
+    Column("calling", "VARCHAR", 'token of the calling number, "" without one'),
+    Column("calling_class", "VARCHAR", "what kind of number it is"),
+    Column("calling_country", "VARCHAR", "country of origin, ISO 3166-1"),
+    Column("calling_status", "VARCHAR", "ISUP presentation: the privacy flag"),
+    Column("called", "VARCHAR", "token of the called number"),
+    Column("called_class", "VARCHAR", "what kind of number it is"),
+    Column("called_country", "VARCHAR", "its country, ISO 3166-1"),
+    Column("diverted_from", "VARCHAR", 'token of the number that diverted the call, or ""'),
+    Column("trunk", "VARCHAR", "ingress trunk"),
+    Column("route", "VARCHAR", '"national", "international" or ""'),
+    Column("side", "VARCHAR", '"originating", "terminating" or ""'),
+    Column("mode", "VARCHAR", "how the call is made"),
+    Column("attestation", "VARCHAR", "the originator's claim (RFC 8588)"),
+    Column("verstat", "VARCHAR", "the terminating check as sent (TS 24.229)"),
+    Column("vouched", "BOOLEAN", "whether the client or trunk vouches for calling numbers"),
+    Column("emergency", "BOOLEAN", "whether an emergency number was called"),
+    Column("replay", "BOOLEAN", "whether it was decided for another instant than its own"),
+    Column("category", "VARCHAR", 'what the call is for, or ""'),
+    Column("category_basis", "VARCHAR", '"purpose", "entity", "series" or ""'),
+    Column("entity", "BIGINT", "the entity of the calling number, 0 for none"),
+    Column("zone", "VARCHAR", "the called party's registered zone, where it was read"),
+    Column("local_times", "VARCHAR[]", "times at the called party, where a time band decided"),
+    Column("action", "VARCHAR", "what was answered"),
+    Column("cause", "VARCHAR", "why"),
+    Column("rule", "VARCHAR", "the rule that decided"),
+    Column("ruleset", "VARCHAR", "its rule set and revision"),
+    Column("rules", "VARCHAR", "digest of all packs in force"),
+    Column("degraded", "BOOLEAN", "whether facts were missing"),
+    Column("internal_error", "BOOLEAN", "whether the default was given after a fault of ours"),
+    Column("errors", "VARCHAR[]", "rules whose conditions failed"),
+    Column("shadow", _SHADOW, "what rules in shadow mode would have decided"),
+    Column("label", "JSON", "what was to be shown, by language"),
+    Column("sip", "INTEGER", "SIP status code, 0 where the call was not refused"),
+    Column("phrase", "VARCHAR", "its reason phrase"),
+    Column("q850", "INTEGER", "Q.850 cause"),
+    Column("redress", "VARCHAR", "where a caller can object"),
+    Column("lists", _LISTS, "do-not-call lists that were asked, and their age"),
+    Column("consent", "BIGINT", "the ledger's sequence of the consent, 0 for none"),
+    Column("signals", "JSON", "the signals that active rules looked at"),
+    Column("decided_us", "INTEGER", "from the question to the decision, µs"),
+    Column("facts_us", "INTEGER", "of that, the read of the index, µs; null without one"),
+    Column("hash", "VARCHAR", "the link of the chain"),
+)
+"""The fields of a record of kind `call`, in their order."""
+
+_MOST_SHAPES: Final = 20_000
+_OWN: Final = len(OWN)
+_NAMES: Final = SHARED[2:]
+
+
+class Tokens:
+    """What stands for numbers in the log, under the newest key."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self.version: Final = keyring.version("token")
+        # Callers repeat; of the called a few do.
+        self.of: Final = lru_cache(maxsize=1 << 16)(keyring.token)
+        self._key: Final = keyring.digest(0)
+
+    def call_key(self, call_id: str) -> str:
+        """What stands for the switch's key of a call, "" for none."""
+        if not call_id:
+            return ""
+        text = call_id.encode("utf-8", "replace")
+        return hashlib.blake2b(text, digest_size=10, key=self._key).hexdigest()
+
+
+class Records:
+    """Makes records of the calls of batches, under one key for tokens.
+
+    What many calls share is written once and remembered: it is most of a record.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._shapes: dict[tuple[Any, ...], str] = {}
+
+    def of(
+        self,
+        call: Sequence[Any],
+        *,
+        attempt: int,
+        verdict: str,
+        lists: str,
+        time_band: bool,
+    ) -> bytes:
+        """The record of a call as `outbox` has it, without place and hash.
+
+        `verdict` and `lists` are the JSON of the members that its batch holds for it. What is
+        empty (no text, 0, false, nothing) is left out.
+        """
+        decision_id, at, call_id, calling, called, diverted_from, decided_s, facts_s, consent = (
+            call[:_OWN]
+        )
+        shape = (verdict, lists, *call[_OWN + 2 :])
+        shared = self._shapes.get(shape)
+        if shared is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            shared = self._shapes[shape] = _shared(verdict, lists, call[_OWN + 2 :])
+        tokens = self._tokens
+        token = tokens.of
+        own = f'{{"kind":"call","instant":{at:.6f},"id":"{decision_id}"'
+        if attempt > 1:
+            own += f',"attempt":{attempt}'
+        if call_id:
+            own += f',"call_key":"{tokens.call_key(call_id)}"'
+        if calling:
+            own += f',"calling":"{token(calling)}"'
+        if called:
+            own += f',"called":"{token(called)}"'
+        if diverted_from:
+            own += f',"diverted_from":"{token(diverted_from)}"'
+        if consent:
+            own += f',"consent":{consent}'
+        if facts_s is not None:
+            own += f',"facts_us":{facts_s * 1e6:.0f}'
+        if time_band:
+            zone = call[_OWN + SHARED.index("zone")]
+            own += f',"local_times":{orjson.dumps(_local_times(at, zone, called)).decode()}'
+        return f'{own},"decided_us":{decided_s * 1e6:.0f},{shared}}}'.encode()
+
+    def members(self, **fields: Any) -> str:
+        """Members of a JSON object, those that are not empty, without its braces."""
+        return orjson.dumps({**_filled(fields), "token_key": self._tokens.version})[1:-1].decode()
+
+
+def _shared(verdict: str, lists: str, values: Sequence[Any]) -> str:
+    filled = _filled(dict(zip(_NAMES, values, strict=True)))
+    parts = (orjson.dumps(filled)[1:-1].decode(), lists, verdict)
+    return ",".join(part for part in parts if part)
+
+
+def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in _EMPTY}
+
+
+_EMPTY: Final[tuple[Any, ...]] = ("", 0, None, [], {})
+"""What is left out of a record; false is 0."""
+
+
+def _local_times(at: float, zone: str, called: int) -> list[str]:
+    try:
+        times = local_times(at, zone=zone, number=called)
+        return [time.isoformat(timespec="minutes") for time in times]
+    except (NotKnown, ValueError, OverflowError, OSError):
+        return []

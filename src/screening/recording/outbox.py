@@ -1,0 +1,302 @@
+"""A worker's way to the recorder: a bounded buffer, sent in batches, that never waits.
+
+Invariants:
+- `observe` costs a call one tuple; nothing is hashed, looked up or written here;
+- what does not fit (a recorder that is slow or gone) is dropped and counted, and the count goes
+  with the next batch, so that the log itself says what it lacks;
+- a batch is one message: the recorder gets it whole or not at all.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from rules.verdict import Action, Verdict
+from screening.screener import Decision, Question
+
+SOCKET: Final = "recorder.sock"
+
+EVERY_SECONDS: Final = 0.02
+"""A worker that is killed takes the calls of this time with it."""
+
+MOST_WAITING: Final = 20_000
+_BATCH_CALLS: Final = 200
+_BATCH_BYTES: Final = 160_000
+"""What a socket's buffer takes in one piece on a kernel with Linux's defaults (212,992 bytes)."""
+
+_LONGEST_TEXT: Final = 128
+_SEND_BYTES: Final = 1 << 20
+_RETRY_SECONDS: Final = 0.25
+_AT_ONCE: Final = 8
+"""Batches sent in one turn of the loop: calls come first."""
+
+OWN: Final = (
+    "id", "at", "call_id", "calling", "called", "diverted_from", "decided_s", "facts_s", "consent",
+)  # fmt: skip
+"""The places of a call's tuple that are its own."""
+
+SHARED: Final = (
+    "verdict", "lists", "calling_class", "calling_country", "calling_status", "called_class",
+    "called_country", "category", "category_basis", "entity", "attestation", "verstat", "vouched",
+    "trunk", "route", "side", "mode", "emergency", "replay", "zone", "transport",
+)  # fmt: skip
+"""The places that follow, whose values many calls share; the first two are places in the batch."""
+
+_NO_LISTS: Final[tuple[tuple[str, int], ...]] = ()
+
+
+class Outbox:
+    """The calls of one worker on their way to the recorder at `folder`. Of one event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        instance: str,
+        rules: Callable[[], str] = str,
+        most_waiting: int = MOST_WAITING,
+        every_seconds: float = EVERY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.dropped: Counter[str] = Counter()
+        """Calls that were not handed over, by reason: "full", "unwritable"."""
+        self.sent = 0
+        self._folder = folder
+        self._instance = instance
+        self._rules = rules
+        self._most = most_waiting
+        self._every = every_seconds
+        self._clock = clock
+        self._waiting: list[tuple[Any, ...]] = []
+        self._verdicts: dict[int, int] = {}
+        self._said: list[tuple[Verdict, dict[str, Any]]] = []
+        """The verdicts of the calls that wait, and how they are written, each once."""
+        self._lists: dict[int, int] = {}
+        self._read: list[tuple[tuple[str, int], ...]] = []
+        """The lists that were read for the calls that wait."""
+        self._pending: list[bytes] = []
+        self._lost = 0
+        """Calls dropped since a batch last said so."""
+        self._socket: socket.socket | None = None
+        self._connect_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for the recorder."""
+        return len(self._waiting) + _BATCH_CALLS * len(self._pending)
+
+    def observe(
+        self, question: Question, decision: Decision, elapsed: float, transport: str
+    ) -> None:
+        """Take a call that was answered. Called for every one, in the loop that answers."""
+        waiting = self._waiting
+        if len(waiting) >= self._most:
+            self.dropped["full"] += 1
+            self._lost += 1
+            return
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._every, self._tick)
+        call, verdict, facts = question.call, decision.verdict, decision.facts
+        place = self._verdicts.get(id(verdict))
+        if place is None:
+            place = self._verdicts[id(verdict)] = len(self._said)
+            self._said.append((verdict, _written(decision)))
+        if facts is None:
+            read, consent, zone = _NO_LISTS, None, ""
+        else:
+            read, consent, zone = facts.generations, facts.consent, facts.profile.zone
+        lists = self._lists.get(id(read))
+        if lists is None:
+            lists = self._lists[id(read)] = len(self._read)
+            self._read.append(read)
+        calling, called = call.calling, call.called
+        waiting.append(
+            (
+                decision.decision_id,
+                call.at,
+                call.call_id,
+                calling[0],
+                called[0],
+                call.diverted_from[0],
+                elapsed,
+                decision.facts_seconds,
+                0 if consent is None else consent.sequence,
+                place,
+                lists,
+                calling[2],
+                calling[3],
+                call.calling_status,
+                called[2],
+                called[3],
+                call.category,
+                call.category_basis,
+                call.entity_id,
+                call.attestation,
+                call.verstat,
+                call.vouched,
+                call.trunk,
+                call.route,
+                call.side,
+                call.mode,
+                question.emergency,
+                question.replay,
+                zone,
+                transport,
+            )
+        )
+
+    def close(self) -> None:
+        """Send what waits, if the recorder takes it at once, and hang up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._connect_at = 0.0
+        self._send(at_once=1 << 30)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # Sending
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._send(at_once=_AT_ONCE)
+        if self._waiting or self._pending:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._every, self._tick)
+
+    def _send(self, *, at_once: int) -> None:
+        link = self._connected()
+        if link is None:
+            return
+        for _ in range(at_once):
+            if not self._pending and not self._pack():
+                return
+            if not self._put(link, self._pending[0]):
+                return
+            self._pending.clear()
+
+    def _connected(self) -> socket.socket | None:
+        if self._socket is None and self._clock() >= self._connect_at:
+            self._connect_at = self._clock() + _RETRY_SECONDS
+            self._socket = connect(self._folder)
+        return self._socket
+
+    def _pack(self) -> bool:
+        """Make the next batch of what waits."""
+        calls = self._waiting[:_BATCH_CALLS]
+        if not calls:
+            return False
+        del self._waiting[:_BATCH_CALLS]
+        batch = {
+            "instance": self._instance,
+            "rules": self._rules(),
+            "lost": self._lost,
+            "verdicts": [written for _, written in self._said],
+            "lists": self._read,
+            "calls": calls,
+        }
+        if not self._waiting:
+            self._verdicts.clear()
+            self._said = []
+            self._lists.clear()
+            self._read = []
+        self._lost = 0
+        message = _dumped(batch)
+        if len(message) > _BATCH_BYTES:
+            # Only callers that send long texts come to it; they must not cost others the record.
+            batch["calls"] = [_shortened(call) for call in calls]
+            message = _dumped(batch)
+        self._pending.append(message)
+        self.sent += len(calls)
+        return True
+
+    def _put(self, link: socket.socket, message: bytes) -> bool:
+        """Whether the message has gone out, or never will."""
+        try:
+            link.send(message)
+        except BlockingIOError:
+            return False
+        except OSError as refused:
+            if refused.errno == errno.EMSGSIZE:
+                self.dropped["unwritable"] += _BATCH_CALLS
+                self._lost += _BATCH_CALLS
+                return True
+            link.close()
+            self._socket = None
+            return False
+        return True
+
+
+def connect(folder: Path) -> socket.socket | None:
+    """A connection to the recorder of a state folder, None where none listens."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+        link.setblocking(False)
+        with short_path(folder / SOCKET) as path:
+            link.connect(path)
+    except OSError:
+        link.close()
+        return None
+    return link
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Any:
+    """The path by its opened folder: a socket's address holds 107 bytes, a state folder's may not
+    fit."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _dumped(batch: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(batch)
+    except TypeError:
+        # A text that is no Unicode, of one call: what cannot be written of it is replaced.
+        return orjson.dumps({**batch, "calls": [_shortened(call) for call in batch["calls"]]})
+
+
+def _shortened(call: tuple[Any, ...]) -> list[Any]:
+    return [
+        part[:_LONGEST_TEXT].encode("utf-8", "replace").decode() if type(part) is str else part
+        for part in call
+    ]
+
+
+def _written(decision: Decision) -> dict[str, Any]:
+    """A verdict as the record has it; the same for every call that it was given for."""
+    verdict, ruleset = decision.verdict, decision.ruleset
+    sip = None
+    if verdict.action is Action.BLOCK and ruleset is not None:
+        sip = ruleset.answer(verdict.cause)
+    return {
+        "action": verdict.action.word,
+        "cause": str(verdict.cause),
+        "rule": verdict.rule,
+        "ruleset": verdict.ruleset,
+        "degraded": verdict.degraded,
+        "internal_error": decision.internal_error,
+        "errors": list(verdict.errors),
+        "shadow": [{"rule": hit.rule, "action": hit.action.word} for hit in verdict.shadow],
+        "label": dict(verdict.label) if verdict.label else None,
+        "sip": sip.code if sip else 0,
+        "phrase": sip.phrase if sip else "",
+        "q850": sip.q850 if sip else 0,
+        "redress": ruleset.redress if ruleset is not None else "",
+    }

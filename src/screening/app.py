@@ -17,6 +17,7 @@ from starlette.routing import Route
 from consent.record import RecordUnavailable
 from screening import __version__
 from screening.access import Principal, Role
+from screening.bulk_routes import bulk_routes
 from screening.consent_routes import consent_routes
 from screening.contract import Answer, question_parameters, question_schema
 from screening.endpoint import LookupEndpoint
@@ -103,7 +104,7 @@ def create_app(service: Service) -> FastAPI:
     _health(app, service)
     _management(app, service)
     holders = needs(Role.CONSENT)
-    for add in (consent_routes, subscriber_routes):
+    for add in (consent_routes, bulk_routes, subscriber_routes):
         add(app, service, consent=holders, refusals_=_REFUSALS, problem=_PROBLEM)
     _problems(app)
 

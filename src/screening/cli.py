@@ -18,7 +18,18 @@ from rules.bundle import BundleError
 from rules.document import RuleSetError
 from screening import __version__
 from screening.access import AccessError
-from screening.commands import audit, check, consent, index, keys, lists, log, rules, serve
+from screening.commands import (
+    audit,
+    check,
+    consent,
+    index,
+    keys,
+    lists,
+    log,
+    rules,
+    serve,
+    subscriber,
+)
 from screening.distribution import ActivationRefused
 from screening.embedded import EmbeddedServerError
 from screening.recording.segments import LogError
@@ -53,7 +64,8 @@ app.command("check")(check.check)
 app.command("audit")(audit.audit)
 app.add_typer(lists.app, name="lists", help="Load, show and roll back lists.")
 app.add_typer(rules.app, name="rules", help="Check, push, activate and roll back rule packs.")
-app.add_typer(consent.app, name="consent", help="Grant and revoke consents.")
+app.add_typer(consent.app, name="consent", help="Grant, revoke, list and export consents.")
+app.add_typer(subscriber.app, name="subscriber", help="What subscribers set for themselves.")
 app.add_typer(index.app, name="index", help="Look at the index, rebuild it.")
 app.add_typer(log.app, name="log", help="Verify, search and export the decision record.")
 app.add_typer(keys.app, name="keys", help="Make, list and revoke keys.")

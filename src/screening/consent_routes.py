@@ -8,10 +8,8 @@ from fastapi import Body, Depends, FastAPI, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from consent.held import Held
-from consent.number import format_e164
-from consent.record import Record
 from screening.access import Principal
+from screening.consents import of_entity, of_subscriber
 from screening.envelope import (
     IdempotencyKey,
     IfMatch,
@@ -33,8 +31,6 @@ from screening.statement import (
     Revoke,
     Statement,
     called_number,
-    consent_out,
-    names_of,
 )
 
 PAGE_LIMIT = 500
@@ -141,9 +137,10 @@ def consent_routes(
             if called is not None and entity is None:
                 number = called_number(called, region=region)
                 await service.may_look_up(holder, "consents.read", number)
-                held, names = await service.on_record(_of_subscriber, service, number)
-                response.headers["ETag"] = tag(held.sequence)
-                found = _states(held, names)
+                found, newest = await service.on_record(
+                    lambda: of_subscriber(service.record(), number)
+                )
+                response.headers["ETag"] = tag(newest)
             elif entity is not None and called is None:
                 await service.may_look_up(holder, "consents.read", entity, count=limit)
                 found, after_next = await service.on_record(
@@ -178,34 +175,3 @@ def _last_sequence(service: Service) -> int:
 
 def _entity_id(service: Service, name: str) -> int:
     return service.record().entities.id_of(name)
-
-
-def _of_subscriber(service: Service, called: int) -> tuple[Held, dict[int, str]]:
-    record = service.record()
-    return record.ledger.held(called), names_of(record.entities.all(status=None))
-
-
-def _states(held: Held, names: dict[int, str]) -> list[ConsentOut]:
-    now = time.time()
-    return [
-        consent_out(each, entity=names[each.entity], now=now) for each in held.consents.values()
-    ]
-
-
-def of_entity(
-    record: Record, name: str, after: int, limit: int
-) -> tuple[list[ConsentOut], int | None]:
-    """A page of an entity's consents, and the cursor of the next one, None after the last."""
-    entity = record.entities.id_of(name)
-    events = record.ledger.events_of_entity(entity, after, limit)
-    by_number = record.ledger.events_of_each({each.called for each in events})
-    now = time.time()
-    page = []
-    for each in events:
-        own = [one for one in by_number[each.called] if one.body.get("entity") == entity]
-        # Each subscriber once, at its newest word; those of an ended subscription not at all.
-        if own and own[-1].sequence == each.sequence:
-            held = Held.of(by_number[each.called]).consents[entity]
-            listed = consent_out(held, entity=name, now=now)
-            page.append(listed.model_copy(update={"called": format_e164(each.called)}))
-    return page, events[-1].sequence if len(events) == limit else None

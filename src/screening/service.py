@@ -28,7 +28,6 @@ from consent.calling import (
 )
 from consent.event import Event
 from consent.index import IndexReader, announcements
-from consent.keyring import Keyring
 from consent.loading import prepare_entities
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
@@ -79,8 +78,7 @@ class Service:
         settings = state.settings
         self.settings: Settings = settings
         self.metrics = Metrics()
-        self._state = state
-        self.keyring: Keyring = state.keyring
+        self.state = self._state = state
         self._catalogue = Catalogue.load(state.folder)
         self.reader = IndexReader(state.redis_url, epoch=self._catalogue.epoch)
         self.metrics.follow(self.reader)

@@ -233,6 +233,6 @@ def subscriber_routes(
             lists = await naming(service.reader, service.lists_in_force(), called, country=country)
             return await service.on_record(
                 lambda: export(
-                    service.record(), service.keyring, called, lists=lists, now=time.time()
+                    service.record(), service.state.keyring, called, lists=lists, now=time.time()
                 )
             )

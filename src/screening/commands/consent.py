@@ -1,25 +1,54 @@
 """`screening consent`: who agreed to what."""
 
+import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consent.category import Category
-from consent.event import Event, EventKind
-from consent.number import NotE164, parse_e164
+from consent.number import parse_number
+from screening.bulk import Bulk, batches
 from screening.commands.actor import actor
+from screening.commands.decision import (
+    PENDING,
+    Called,
+    Evidence,
+    Grantee,
+    entity_of,
+    number_of,
+    pairs,
+    take_event,
+)
+from screening.commands.table import table
+from screening.consents import of_entity, of_subscriber
+from screening.export import export as export_of
+from screening.export import naming
 from screening.registrar import Registrar
+from screening.service import Service
 from screening.settings import Settings
-from screening.state import State, open_state
+from screening.state import open_files, open_state
+from screening.statement import (
+    ConsentOut,
+    Expire,
+    Grant,
+    Narrow,
+    Renew,
+    Revoke,
+    Statement,
+)
 
 app = typer.Typer(no_args_is_help=True)
 
-Called = Annotated[str, typer.Option(help="The subscriber who decided.")]
-Grantee = Annotated[str, typer.Option(help="Name of the entity, from `lists show --entities`.")]
+Days = Annotated[int, typer.Option(min=0, help="For how many days; 0: until revoked.")]
 
 
 @app.command("grant")
@@ -29,48 +58,175 @@ def grant(
     category: Annotated[
         list[Category] | None, typer.Option(help="What for; every category when left out.")
     ] = None,
-    days: Annotated[int, typer.Option(min=0, help="For how many days; 0: until revoked.")] = 0,
+    days: Days = 0,
+    evidence: Evidence = None,
 ) -> None:
     """Record that a subscriber agreed to the calls of an entity."""
-    expires = int((datetime.now(UTC) + timedelta(days=days)).timestamp()) if days else 0
-    with open_state(Settings()) as state:
-        body = {
-            "entity": _entity(state, entity),
-            "categories": [str(each) for each in category or [Category.ALL]],
-            "expires": expires,
-        }
-        _append(state, EventKind.CONSENT_GRANTED, called, body)
+    trades = category or [Category.ALL]
+    _state(Grant, called, entity, evidence, categories=trades, expires_at=_until(days))
+
+
+@app.command("renew")
+def renew(called: Called, entity: Grantee, days: Days, evidence: Evidence = None) -> None:
+    """Record that a consent goes on, from now for so many days."""
+    _state(Renew, called, entity, evidence, expires_at=_until(days))
+
+
+@app.command("narrow")
+def narrow(
+    called: Called,
+    entity: Grantee,
+    withdraw: Annotated[list[Category], typer.Option(help="What is taken back; repeat for more.")],
+    evidence: Evidence = None,
+) -> None:
+    """Record that a subscriber took back some categories of a consent."""
+    _state(Narrow, called, entity, evidence, withdrawn=withdraw)
 
 
 @app.command("revoke")
-def revoke(called: Called, entity: Grantee) -> None:
+def revoke(called: Called, entity: Grantee, evidence: Evidence = None) -> None:
     """Record that a subscriber took its consent back; in force once this returns."""
-    with open_state(Settings()) as state:
-        body = {"entity": _entity(state, entity)}
-        _append(state, EventKind.CONSENT_REVOKED, called, body)
+    _state(Revoke, called, entity, evidence)
 
 
-def _entity(state: State, name: str) -> int:
-    known = {each.name: each.id for each in state.record().entities.all()}
-    if name not in known:
-        expected = ", ".join(sorted(known)) or "none is registered"
-        raise typer.BadParameter(f"no entity {name!r}; there are: {expected}")
-    return known[name]
+@app.command("expire")
+def expire(called: Called, entity: Grantee, evidence: Evidence = None) -> None:
+    """Record that a consent has come to its end."""
+    _state(Expire, called, entity, evidence)
 
 
-def _append(state: State, kind: EventKind, called: str, body: dict[str, Any]) -> None:
-    """Commit to the ledger, then bring the index up; say which of the two happened."""
+def _until(days: int) -> datetime | None:
+    return datetime.now(UTC) + timedelta(days=days) if days else None
+
+
+def _state(
+    model: type[Statement], called: str, entity: str, evidence: list[str] | None, **says: Any
+) -> None:
     try:
-        number = parse_e164(called, region=state.settings.region)
-    except NotE164 as refused:
-        raise typer.BadParameter(str(refused)) from None
-    with closing(Registrar(state)) as registrar:
-        taken = registrar.take([Event(0, time.time(), kind, number, body)], actor=actor())
-    out = Console(highlight=False)
-    if taken.in_force:
-        out.print(f"recorded as event {taken.sequence}, in force")
-    else:
-        out.print(
-            f"recorded as event {taken.sequence}; in force once the index is back: "
-            f"{registrar.failure}"
+        stated = model.model_validate(
+            {"called": called, "entity": entity, "evidence": pairs(evidence), **says}
         )
+    except ValidationError as wrong:
+        first = wrong.errors(include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"{place}: {first['msg']}") from None
+    with open_state(Settings()) as state:
+        number, known = number_of(state, called), entity_of(state, entity)
+        take_event(state, stated.event(called=number, entity=known, now=time.time()))
+
+
+@app.command("list")
+def show(
+    called: Annotated[str, typer.Option(help="Those of a subscriber, or")] = "",
+    entity: Annotated[str, typer.Option(help="those of an entity, page by page.")] = "",
+    after: Annotated[int, typer.Option(min=0, help="The cursor that the page before gave.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most of a page.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """The consents of a subscriber, or of an entity."""
+    if bool(called) == bool(entity):
+        raise typer.BadParameter("expected one of --called and --entity")
+    with open_files(Settings()) as state:
+        record, following = state.record(), None
+        if called:
+            number = number_of(state, called)
+            found, _ = of_subscriber(record, number)
+            subject = state.keyring.token(number)
+        else:
+            entity_of(state, entity)
+            found, following = of_entity(record, entity, after, limit)
+            subject = entity
+        record.audit.append("consents.read", subject=subject, actor=actor())
+    if as_json:
+        for each in found:
+            print(each.model_dump_json(exclude_none=True))
+    else:
+        _show(found, by_entity=bool(called))
+    if following is not None:
+        Console(stderr=True, highlight=False).print(f"more: --after {following}")
+
+
+def _show(found: list[ConsentOut], *, by_entity: bool) -> None:
+    first = "entity" if by_entity else "subscriber"
+    rows = table(first, "state", "categories", "granted", "expires", "event", whole=(first,))
+    for each in found:
+        rows.add_row(
+            each.entity if by_entity else each.called,
+            each.state,
+            " ".join(each.categories),
+            f"{each.granted_at:%Y-%m-%d}",
+            f"{each.expires_at:%Y-%m-%d}" if each.expires_at else "never",
+            str(each.sequence),
+        )
+    Console(highlight=False).print(rows)
+
+
+@app.command("bulk")
+def bulk(
+    path: Annotated[Path, typer.Argument(help="A statement a line; `do` says which. See docs.")],
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write what became of each line.")
+    ] = None,
+) -> None:
+    """Grant and revoke for many, a JSON object a line; a bad line stops no other.
+
+    A line that says what is already so is not recorded again: a bulk that broke off is repeated
+    whole. Exit code 0 when every line holds, 3 when the index is still to follow, 1 when a line
+    was refused.
+    """
+    out = Console(highlight=False)
+    with open_state(Settings()) as state, closing(Registrar(state)) as registrar:
+        taken = Bulk(state, registrar, actor())
+        bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=out,
+        )
+        with bars, path.open("rb") as lines, (report or Path("/dev/null")).open("wb") as said:
+            task = bars.add_task(path.name, total=path.stat().st_size)
+            for batch in batches(_told(lines, bars, task)):
+                outcomes = taken.take(batch)
+                said.writelines(each.text() for each in outcomes)
+                for each in outcomes[: 0 if report else None]:
+                    if each.error:
+                        out.print(f"line {each.line}: {each.field} {each.error}".replace("  ", " "))
+                if taken.broken:
+                    break
+    summary = taken.summary()
+    out.print(", ".join(f"{summary[name]:,} {name}" for name in taken.counts) or "no lines")
+    if taken.broken:
+        out.print("the record was gone: repeat the whole, what was done is found done")
+    if taken.counts["refused"] or taken.broken:
+        raise typer.Exit(1)
+    if taken.counts["pending"]:
+        raise typer.Exit(PENDING)
+
+
+def _told(lines: Iterator[bytes], bars: Progress, task: Any) -> Iterator[bytes]:
+    for line in lines:
+        yield line
+        bars.advance(task, len(line))
+
+
+@app.command("export")
+def export(called: Called) -> None:
+    """Everything held about a subscriber as JSON, with the chain's entries as proof."""
+    document = asyncio.run(_exported(called))
+    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+
+
+async def _exported(called: str) -> dict[str, Any]:
+    with open_state(Settings()) as state:
+        number = number_of(state, called)
+        service = Service(state)
+        await service.take_in()
+        try:
+            record, token = state.record(), state.keyring.token(number)
+            record.audit.append("subscriber.exported", subject=token, actor=actor())
+            country = parse_number(called, region=state.settings.region).country
+            lists = await naming(service.reader, service.lists_in_force(), number, country=country)
+            return export_of(record, state.keyring, number, lists=lists, now=time.time())
+        finally:
+            await service.stop()

@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SUITE  := $(VENV)/conformance
+BUF    := $(VENV)/buf
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
-DEBIAN := redis-server:redis-server curl:curl pg_ctlcluster:postgresql
+DEBIAN := npm:npm redis-server:redis-server curl:curl pg_ctlcluster:postgresql
 DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e check rules bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind
+.PHONY: help run test test-e2e check rules proto bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,7 +20,7 @@ help: ## list the targets
 run: $(READY) ## start the service with the shipped packs and a sample registry
 	@exec $(BIN)/screening serve --sample
 
-test: $(READY) $(SUITE) debian ## run every test but those with switches
+test: $(READY) $(SUITE) debian $(BUF) ## run every test but those with switches
 	$(BIN)/python -m pytest --ignore=tests/e2e
 
 test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)
@@ -33,6 +34,12 @@ check: $(READY) ## ruff, mypy strict, and the arrows between the packages
 
 rules: $(READY) ## check the rule packs: their cases, and that these try every rule both ways
 	$(BIN)/screening rules check deploy/rules --coverage
+
+proto: $(READY) $(BUF) ## check the proto with buf and make its modules anew
+	cd deploy/proto && ../../$(BUF)/node_modules/.bin/buf lint
+	cd deploy/proto && ../../$(BUF)/node_modules/.bin/buf format --write
+	$(BIN)/python -m grpc_tools.protoc -Ideploy/proto --python_out=src --pyi_out=src \
+	    --grpc_python_out=src screening/v1/screening.proto
 
 bench-rules: $(READY) ## measure rule sets: a call, a load, reloads under load (six minutes)
 	$(BIN)/python -m benchmarks.rules
@@ -64,6 +71,11 @@ $(READY): requirements.lock pyproject.toml
 $(SUITE): tests/rules/cel/conformance.txt | $(READY)
 	@$(BIN)/python -m pip download --quiet --no-deps --no-binary cel-python --require-hashes \
 	    -r $< -d $@.new && rm -rf $@ && mv $@.new $@ && touch $@ || rm -rf $@.new
+
+# Fetched where it can be; elsewhere its test says what is missing.
+$(BUF): | $(READY) debian
+	@npm install --silent --no-audit --no-fund --prefix $@.new @bufbuild/buf@1.75.0 \
+	    && rm -rf $@ && mv $@.new $@ || rm -rf $@.new
 
 # Debian's python3 has no venv of its own until python3-venv is there.
 .PHONY: venv-without-ensurepip

@@ -31,7 +31,7 @@ def service(state: Path, **settings: str) -> Iterator[str]:
     port_file = state / "http.port"
     log = (state / "service.log").open("wb")
     environment = {**os.environ, "SCREENING_STATE_DIR": str(state), "SCREENING_PORT": "0"}
-    environment |= {"SCREENING_RPC_PORT": "0"} | settings
+    environment |= {"SCREENING_RPC_PORT": "0", "SCREENING_GRPC_PORT": "0"} | settings
     process = subprocess.Popen(
         [sys.executable, "-m", "screening", "serve", "--sample"],
         cwd=ROOT,

@@ -102,6 +102,7 @@ def environment_of(state: Path, *, redis_url: str = "", **settings: str) -> dict
         "SCREENING_STATE_DIR": str(state),
         "SCREENING_PORT": "0",
         "SCREENING_RPC_PORT": "0",
+        "SCREENING_GRPC_PORT": "0",
         "SCREENING_WATCH_INTERVAL_MS": "100",
         # What is asked of the verdicts must not depend on how busy the machine is; the tests of
         # failures set the budget that they are about.

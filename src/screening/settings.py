@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     rpc_port: Port | Literal["off"] = Field(
         8090, description="JSON-RPC port; 0 takes a free one, off opens none."
     )
+    grpc_port: Port | Literal["off"] = Field(
+        50051, description="gRPC port; 0 takes a free one, off opens none."
+    )
     redis_url: str = Field(
         "",
         description="redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// of the "

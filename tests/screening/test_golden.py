@@ -4,14 +4,20 @@
 """
 
 import json
+from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from google.protobuf.json_format import MessageToDict
 from tests.rpc import RpcSocket, request
 from tests.running import ROOT, Running
 
 from screening.contract import FIELDS
+from screening.v1 import screening_pb2 as v1
+from screening.v1.screening_pb2_grpc import ScreeningStub
 
 FOLDER = ROOT / "tests" / "golden"
 QUESTIONS: list[dict[str, Any]] = json.loads((FOLDER / "questions.json").read_text("utf-8"))
@@ -29,7 +35,7 @@ def asked(each: dict[str, Any]) -> dict[str, Any]:
 
 def answers(service: Running, way: str) -> dict[str, Any]:
     """The answers by name, latency aside."""
-    found = {"jsonrpc": over_jsonrpc}.get(way, over_http)(service, way)
+    found = WAYS[way](service, way)
     for answer in found.values():
         assert answer.pop("latency_us") >= 0
     return found
@@ -42,6 +48,55 @@ def over_jsonrpc(service: Running, way: str) -> dict[str, Any]:
             switch.send(request("screen", asked(each), identity=each["name"]))
         responses = [switch.receive() for _ in QUESTIONS]
     return {response["id"]: response["result"] for response in responses}
+
+
+def message_of(each: dict[str, Any]) -> v1.Question:
+    return v1.Question(**asked(each))
+
+
+def document_of(answer: v1.Answer) -> dict[str, Any]:
+    """A message as the JSON of the contract, null where it has nothing."""
+    document = {
+        field.name: getattr(answer, field.name)
+        for field in answer.DESCRIPTOR.fields
+        if not field.has_presence or answer.HasField(field.name)
+    }
+    document |= {"label": dict(answer.label) or None}
+    document["shadow"] = [{"rule": each.rule, "action": each.action} for each in answer.shadow]
+    document |= {name: document.get(name) for name in ("sip", "q850", "redress")}
+    if (sip := document["sip"]) is not None:
+        document["sip"] = {
+            "code": sip.code,
+            "phrase": sip.phrase,
+            "reason": sip.reason if sip.HasField("reason") else None,
+            "headers": [[each.name, each.value] for each in sip.headers],
+        }
+    trace = [MessageToDict(each) for each in document.pop("trace")]
+    return document | ({"trace": trace} if trace else {})
+
+
+def over_grpc(service: Running, way: str) -> dict[str, Any]:
+    """One call after the other, or all in one message of a stream; known by a key."""
+    key = (("authorization", f"Bearer {service.first_key}"),)
+    with grpc.insecure_channel(f"127.0.0.1:{service.port('grpc')}") as channel:
+        stub = ScreeningStub(channel)
+        if way == "grpc":
+            requests = {each["name"]: v1.ScreenRequest(question=message_of(each))
+                        for each in QUESTIONS}  # fmt: skip
+            return {
+                name: document_of(stub.Screen(request, metadata=key, timeout=5).answer)
+                for name, request in requests.items()
+            }
+        streamed = [
+            v1.StreamedQuestion(id=at, question=message_of(each))
+            for at, each in enumerate(QUESTIONS)
+        ]
+        messages = stub.ScreenStream(
+            iter([v1.ScreenStreamRequest(questions=streamed)]), metadata=key, timeout=20
+        )
+        found = {each.id: document_of(each.answer) for each in chain.from_iterable(
+            message.answers for message in messages)}  # fmt: skip
+    return {each["name"]: found[at] for at, each in enumerate(QUESTIONS)}
 
 
 def over_http(service: Running, way: str) -> dict[str, Any]:
@@ -60,7 +115,16 @@ def over_http(service: Running, way: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("way", ["post", "get", "jsonrpc"])
+WAYS: dict[str, Callable[[Running, str], dict[str, Any]]] = {
+    "post": over_http,
+    "get": over_http,
+    "jsonrpc": over_jsonrpc,
+    "grpc": over_grpc,
+    "grpc stream": over_grpc,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_every_answer_is_the_golden_one(
     golden_service: Running, way: str, pytestconfig: pytest.Config
 ) -> None:

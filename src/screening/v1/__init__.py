@@ -1,0 +1,1 @@
+"""What protoc makes of deploy/proto/screening/v1/screening.proto; `make proto` makes it anew."""

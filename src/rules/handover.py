@@ -151,6 +151,8 @@ class _Making:
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
+        self.active: list[Rule] = []
+        """Those that are not off."""
         self.made: dict[Any, Any] = {}
         self.keys: list[Key] = []
         self._macros: dict[str, str] = {}
@@ -162,22 +164,23 @@ class _Making:
         for row in rows:
             name, when, uses, can_fail, action, cause, why, source, mode, *rest = row
             percent, despite_unknown, label, needs = rest
-            self.rules.append(
-                Rule(
-                    name,
-                    when,
-                    LateCondition(self._check, when, uses, can_fail),
-                    Action(action),
-                    Cause(cause),
-                    why,
-                    source,
-                    Mode(mode),
-                    percent,
-                    despite_unknown,
-                    label,
-                    needs,
-                )
+            rule = Rule(
+                name,
+                when,
+                LateCondition(self._check, when, uses, can_fail),
+                Action(action),
+                Cause(cause),
+                why,
+                source,
+                Mode(mode),
+                percent,
+                despite_unknown,
+                label,
+                needs,
             )
+            self.rules.append(rule)
+            if rule.mode is not Mode.OFF:
+                self.active.append(rule)
 
     def add_tests(self, rows: Sequence[Sequence[Any]]) -> None:
         for index, names, before_facts, code in rows:
@@ -188,7 +191,7 @@ class _Making:
         self._macros.update(macros)
         rules = tuple(self.rules)
         compiled = CompiledRules.ready(
-            rules,
+            self.active,
             keys=self.keys,
             plan=ReadPlan(*plan),
             called_uses=called_uses,

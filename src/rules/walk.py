@@ -111,9 +111,9 @@ class CompiledRules:
         made: dict[tuple[int, frozenset[str], bool], Test],
         between: Callable[[], object],
     ) -> Self:
-        """The same, where somebody else has done the work."""
+        """The same, where somebody else has done the work; `rules` are those that are not off."""
         self = object.__new__(cls)
-        self.rules = tuple(rule for rule in rules if rule.mode is not Mode.OFF)
+        self.rules = tuple(rules)
         self.keys, self.plan, self.called_uses, self.made = keys, plan, called_uses, made
         self.between = between
         return self
@@ -127,20 +127,25 @@ class CompiledRules:
 
     def tests(self, unknown: frozenset[str], *, before_facts: bool = False) -> list[Test]:
         """A test for each rule, in their order; those that are new are compiled together."""
-        keys = []
+        made = self.made
+        found: list[Any] = []
+        wanted = []
+        # All that is done for each rule is done within `each`, which rests in between.
         for index, rule in self.each():
             names = unknown & rule.condition.uses
-            keys.append((index, names, before_facts and FACTS_KNOWN in names))
-        made = self.made
-        if len(made) >= len(keys) and all(map(made.__contains__, keys)):
-            return [made[key] for key in keys]
-        wanted = [key for key in keys if key not in made]
+            key = (index, names, before_facts and FACTS_KNOWN in names)
+            test = made.get(key)
+            if test is None:
+                wanted.append(key)
+            found.append(test)
         texts = [
             _test_text(f"test_{n}", self.rules[index], names, before_facts=before)
             for n, (index, names, before) in enumerate(wanted)
         ]
-        self.made.update(zip(wanted, _compiled(texts), strict=True))
-        return [self.made[key] for key in keys]
+        if texts:
+            for key, test in zip(wanted, _compiled(texts), strict=True):
+                made[key] = found[key[0]] = test
+        return found
 
 
 def test_of(rule: Rule, unknown: frozenset[str]) -> Test:

@@ -5,6 +5,7 @@ import marshal
 import weakref
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from benchmarks.rule_sets import write_packs
@@ -18,6 +19,7 @@ from rules.handover import NotReady, frames, take_in
 from rules.loading import Packs, load_packs
 from rules.pack import Pack
 from rules.ruleset import RuleSet, evaluate
+from rules.walk import CompiledRules, Test, compile_walk
 
 SHIPPED = ROOT / "deploy" / "rules"
 
@@ -48,6 +50,46 @@ def test_a_large_set_comes_in_small_pieces(tmp_path: Path) -> None:
     rests: list[None] = []
     take_in(frames(packs), between=lambda: rests.append(None))
     assert len(rests) > len(sizes) + 1500 // 256
+
+
+def test_walks_are_put_together_a_few_rules_at_a_time(tmp_path: Path) -> None:
+    """Whoever takes a large set in looks up no more tests between two rests than a slice has."""
+    ruleset = load_packs(write_packs(tmp_path / "packs", 1500, seed=1)).packs["default"].ruleset
+    made, turns = Looked(ruleset.compiled.made), [0]
+
+    def rest() -> None:
+        turns.append(made.count - sum(turns))
+
+    ready = CompiledRules.ready(
+        ruleset.compiled.rules,
+        keys=ruleset.compiled.keys,
+        plan=ruleset.plan,
+        called_uses=ruleset.called_uses,
+        made=made,
+        between=rest,
+    )
+    compile_walk(ready, default=ruleset.default, label="t@1", unknown=frozenset())
+    assert made.count >= 1500
+    assert max(turns) <= 256
+    assert len(turns) > 10
+
+
+class Looked(dict[tuple[int, frozenset[str], bool], Test]):
+    """Tests that count how often one is looked up."""
+
+    count = 0
+
+    def get(self, *asked: Any) -> Any:
+        self.count += 1
+        return super().get(*asked)
+
+    def __getitem__(self, key: Any) -> Test:
+        self.count += 1
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.count += 1
+        return super().__contains__(key)
 
 
 def test_frames_that_end_early_are_no_packs() -> None:

@@ -27,3 +27,5 @@ class Entity:
     numbers: tuple[int, ...]
     ranges: tuple[tuple[int, int], ...]
     status: EntityStatus = EntityStatus.ACTIVE
+    stage: str = ""
+    """Where it stands on the ladder: "notice", "restricted", "suspended", "exposed" or ""."""

@@ -16,6 +16,8 @@ class Entity(Protocol):
     def name(self) -> str: ...
     @property
     def categories(self) -> tuple[str, ...]: ...
+    @property
+    def stage(self) -> str: ...
 
 
 class CallingSide(Protocol):
@@ -41,6 +43,7 @@ def bind(call: Call, calling_side: CallingSide) -> None:
         entity = calling_side.entity_of(value)
     if entity is not None:
         call.entity_id, call.entity = entity.id, entity.name
+        call.entity_stage = entity.stage
     if call.purpose:
         category, basis = call.purpose, "purpose"
     elif entity is not None and len(entity.categories) == 1:

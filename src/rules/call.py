@@ -36,6 +36,7 @@ class Call:
         "diverted_from",
         "entity",
         "entity_id",
+        "entity_stage",
         "mode",
         "network",
         "origid",
@@ -92,6 +93,7 @@ class Call:
         self.commercial = False
         self.entity = ""
         self.entity_id = 0
+        self.entity_stage = ""
         self.network = 0
         """Calling-side lists that name the number: flags of `consent.calling.DNO/BLOCK/ALLOW`."""
         self.decision_id = ""

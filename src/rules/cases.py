@@ -18,6 +18,7 @@ from rules.call import Call
 from rules.document import Path, Reader
 from rules.explanation import explain
 from rules.hours import zone_named
+from rules.ladder import StageKind
 from rules.ruleset import RuleSet, evaluate
 from rules.safeguard import RULESET as SAFEGUARD
 from rules.safeguard import safeguard
@@ -77,6 +78,7 @@ class CaseEntity:
     id: int
     name: str
     categories: tuple[str, ...]
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,14 @@ def facts_from(
     if "entity" in values:
         at = (*path, "entity")
         data = reader.table(
-            values["entity"], at, {"id": (int,), "name": _TEXT, "categories": (list,)},
+            values["entity"], at,
+            {"id": (int,), "name": _TEXT, "categories": (list,), "stage": _TEXT},
             required=("id",),
         )  # fmt: skip
+        stage = data.get("stage", "")
+        reader.choice(stage, (*at, "stage"), ("", *StageKind), "stage of the ladder")
         named = reader.texts(data.get("categories", []), (*at, "categories"), BIT, "category")
-        entity = CaseEntity(data.get("id", 1), data.get("name", ""), tuple(named))
+        entity = CaseEntity(data.get("id", 1), data.get("name", ""), tuple(named), stage)
     return facts, CaseSide(network, entity)
 
 

@@ -155,6 +155,13 @@ VARIABLES: Final[dict[str, Variable]] = {
     "entity.registered": Variable(
         BOOL, "c.entity_id != 0", "whether an entity is registered for it", source="calling"
     ),
+    "entity.stage": Variable(
+        STRING,
+        "c.entity_stage",
+        'where that entity stands on the ladder: "notice", "restricted", "suspended", "exposed" '
+        'or "" for nowhere',
+        source="calling",
+    ),
     # The other numbers.
     **_number("called", "c.called", "the number that is to ring"),
     **_number("dialled", "c.dialled", "the number as dialled, before translation"),

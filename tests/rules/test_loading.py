@@ -65,13 +65,11 @@ def test_rules_whose_facts_come_later_are_off_and_say_so(packs: Packs) -> None:
         if rule.mode is Mode.OFF
     }
     assert waiting == {
-        "cn.entity.suspended": ("entity.stage",),
         "cn.campaign": ("signals.calling.distinct_called_1h",),
         "fr.pause": ("consent.refused_at",),
         "fr.frequency": ("called.entity_calls_30d",),
         "fr.campaign": ("signals.calling.distinct_called_1h",),
         "gb.campaign": ("signals.calling.distinct_called_1h",),
-        "in.entity.suspended": ("entity.stage",),
         "us.campaign": ("signals.calling.distinct_called_1h",),
     }
 

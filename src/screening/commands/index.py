@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consent.index import SHARDS, IndexLost, IndexStore, name_epoch
 from consent.loading import dnc_generations, restore_lists
+from consent.private import locked
 from consent.projection import catch_up
 from screening.settings import Settings
 from screening.state import State, open_state
@@ -59,7 +60,8 @@ def rebuild(
 ) -> None:
     """Make the index again from the list files and the ledger; calls run on, degraded."""
     out = Console(highlight=False)
-    with open_state(Settings()) as state:
+    # One at a time: what one has begun looks lost to the service, which then begins another.
+    with open_state(Settings()) as state, locked(state.folder / "index"):
         if if_lost:
             try:
                 with state.index() as store:

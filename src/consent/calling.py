@@ -235,7 +235,8 @@ def _or(flags: Iterable[int]) -> int:
 class Registry:
     """Which entity a calling number belongs to. Immutable.
 
-    No two entities share a number, the record sees to that, so ranges are disjoint.
+    No two entities share a number, the record sees to that, so ranges are disjoint. The numbers of
+    a delegated telemarketer belong to the entity that it calls for, while both are active.
     """
 
     __slots__ = ("_ends", "_exact", "_of_range", "_starts")
@@ -243,9 +244,13 @@ class Registry:
     def __init__(self, entities: Iterable[Entity] = ()) -> None:
         self._exact: dict[int, Entity] = {}
         spans: list[tuple[int, int, Entity]] = []
-        for entity in entities:
-            self._exact.update(dict.fromkeys(entity.numbers, entity))
-            spans.extend((low, high, entity) for low, high in entity.ranges)
+        active = {entity.id: entity for entity in entities}
+        for each in active.values():
+            entity = active.get(each.acts_for) if each.acts_for else each
+            if entity is None:
+                continue
+            self._exact.update(dict.fromkeys(each.numbers, entity))
+            spans.extend((low, high, entity) for low, high in each.ranges)
         spans.sort(key=lambda span: span[0])
         self._starts = [low for low, _, _ in spans]
         self._ends = [high for _, high, _ in spans]
@@ -286,6 +291,7 @@ def save_entities(folder: Path, entities: Iterable[Entity]) -> None:
             "numbers": each.numbers,
             "ranges": each.ranges,
             "status": each.status,
+            "acts_for": each.acts_for,
         }
         for each in entities
     ]

@@ -1,6 +1,7 @@
 """Who calls for commercial reasons and answers for it."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -29,3 +30,9 @@ class Entity:
     status: EntityStatus = EntityStatus.ACTIVE
     stage: str = ""
     """Where it stands on the ladder: "notice", "restricted", "suspended", "exposed" or ""."""
+    acts_for: int = 0
+
+    @property
+    def version(self) -> str:
+        """Another one after each change of what is registered."""
+        return hashlib.sha256(repr(replace(self, stage="")).encode()).hexdigest()[:16]

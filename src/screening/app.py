@@ -21,6 +21,7 @@ from screening.bulk_routes import bulk_routes
 from screening.consent_routes import consent_routes
 from screening.contract import Answer, question_parameters, question_schema
 from screening.endpoint import LookupEndpoint
+from screening.entity_routes import entity_routes
 from screening.metrics import CONTENT_TYPE
 from screening.problem import MEDIA_TYPE, Refused, problem
 from screening.reference import reference_page
@@ -28,6 +29,7 @@ from screening.rule_routes import rule_routes
 from screening.sample import EXAMPLES
 from screening.service import Service
 from screening.subscriber_routes import subscriber_routes
+from screening.wash_routes import wash_routes
 
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem document (RFC 9457)",
@@ -104,6 +106,21 @@ def create_app(service: Service) -> FastAPI:
     _health(app, service)
     _management(app, service)
     holders = needs(Role.CONSENT)
+    entity_routes(
+        app,
+        service,
+        reader=needs(Role.OPERATE, Role.CONSENT),
+        operator=needs(Role.OPERATE),
+        refusals_=_REFUSALS,
+        problem=_PROBLEM,
+    )
+    wash_routes(
+        app,
+        service,
+        washer=needs(Role.WASH, Role.CONSENT, Role.OPERATE),
+        refusals_=_REFUSALS,
+        problem=_PROBLEM,
+    )
     for add in (consent_routes, bulk_routes, subscriber_routes):
         add(app, service, consent=holders, refusals_=_REFUSALS, problem=_PROBLEM)
     _problems(app)

@@ -22,6 +22,7 @@ from screening.commands import (
     audit,
     check,
     consent,
+    entity,
     index,
     keys,
     lists,
@@ -29,6 +30,7 @@ from screening.commands import (
     rules,
     serve,
     subscriber,
+    wash,
 )
 from screening.distribution import ActivationRefused
 from screening.embedded import EmbeddedServerError
@@ -62,9 +64,11 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.command("audit")(audit.audit)
+app.command("wash")(wash.wash_file)
 app.add_typer(lists.app, name="lists", help="Load, show and roll back lists.")
 app.add_typer(rules.app, name="rules", help="Check, push, activate and roll back rule packs.")
 app.add_typer(consent.app, name="consent", help="Grant, revoke, list and export consents.")
+app.add_typer(entity.app, name="entity", help="Register who calls, and who calls for whom.")
 app.add_typer(subscriber.app, name="subscriber", help="What subscribers set for themselves.")
 app.add_typer(index.app, name="index", help="Look at the index, rebuild it.")
 app.add_typer(log.app, name="log", help="Verify, search and export the decision record.")

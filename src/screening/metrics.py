@@ -102,6 +102,17 @@ class Metrics:
             ("field",),
             registry=registry,
         )
+        self.washed = Counter(
+            "screening_washed_numbers",
+            "Numbers washed, by what they were answered; limited: not answered.",
+            ("answer",),
+            registry=registry,
+        )
+        self.honey_washed = Counter(
+            "screening_honey_numbers_washed",
+            "Numbers that nobody should ever wash and somebody did; the audit says who.",
+            registry=registry,
+        )
         self.reloads = Counter(
             "screening_reloads",
             "What was taken in while running, by kind and whether it held.",

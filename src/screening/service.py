@@ -54,6 +54,7 @@ from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
 from screening.snapshot import Catalogue, ListInForce
 from screening.state import State
+from screening.wash import Honey
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -109,6 +110,7 @@ class Service:
         self._keeper = Keeper(state)
         self.registrar = Registrar(state)
         self._lookups = Limit(settings.lookups_per_minute, seconds=60)
+        self.honey = Honey(settings.honey, region=settings.region)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._access = Access.load(state.keys_path)
         self._clients = Clients.load(settings.clients)
@@ -287,6 +289,10 @@ class Service:
             self._unprepared = 0
         self._take_in(catalogue, side)
         self._noted("record", "")
+
+    async def follow_record(self) -> None:
+        """Take in a change of lists or entities at once: one made here is in force here."""
+        await self._follow_record()
 
     def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide]:
         folder = self._state.folder

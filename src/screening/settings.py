@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     fast_lane: bool = Field(
         True, description="Answer plain lookups where their bytes come in, beside FastAPI."
     )
+    wash_numbers_per_day: int = Field(
+        200_000,
+        ge=1,
+        description="Numbers that one entity may wash, in a day and on one node; a tenth at once.",
+    )
+    honey_file: Path | None = Field(
+        None, description="Numbers nobody should ever wash; empty: honey.txt of the state."
+    )
     drain_seconds: float = Field(5.0, ge=0, description="Longest wait for open calls on stop.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -101,3 +109,8 @@ class Settings(BaseSettings):
     def clients(self) -> Path:
         """The file that says which client may assert what."""
         return self.clients_file or self.state_dir / "clients.toml"
+
+    @property
+    def honey(self) -> Path:
+        """The file of the numbers that nobody should ever wash."""
+        return self.honey_file or self.state_dir / "honey.txt"

@@ -293,14 +293,14 @@ def called_number(text: str, *, region: str, field: str = "called") -> int:
 
 def calling_number(text: str, *, region: str) -> int:
     """A calling number as it is shown to people, odd ones too; 0 for `anonymous`."""
-    if text == ANONYMOUS:
-        return 0
+    return 0 if text == ANONYMOUS else shown_number(text, region=region, field="calling")
+
+
+def shown_number(text: str, *, region: str, field: str) -> int:
+    """A number as it is shown to people. Raises RecordError for what holds none."""
     number = parse_number(text, region=region)
     if number.kind is NumberClass.ANONYMOUS or not 0 < number.value < 2**63:
-        raise RecordError(
-            f"calling is {number.kind}, expected a number, or {ANONYMOUS} for those who send none",
-            field="calling",
-        )
+        raise RecordError(f"{field} is {number.kind}, expected a number", field=field)
     return number.value
 
 

@@ -4,13 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, true, update
 
 from consent.category import BIT
 from consent.entity import Entity, EntityStatus
 from consent.record.audit import write_audit
 from consent.record.database import Database, RecordError, next_value
 from consent.record.instant import Clock, to_us
+from consent.record.once import RecordConflict
 from consent.record.schema import NUMBER_LIMIT, entity, entity_range
 from consent.record.words import nearest, slug
 
@@ -32,10 +33,14 @@ class Entities:
         numbers: Iterable[int] = (),
         ranges: Iterable[tuple[int, int]] = (),
         status: str = EntityStatus.ACTIVE,
+        acts_for: str = "",
+        unchanged: str | None = None,
     ) -> Entity:
         """Makes an entity, or replaces all but the id of the one with this name.
 
-        Raises RecordError for unknown words, and for a number that is another entity's.
+        `acts_for` names the entity that it calls for; `unchanged` is the version that the change
+        rests on, "" for none. Raises RecordError for unknown words, for a number that is another
+        entity's, and for a delegate of a delegate; RecordConflict where it changed meanwhile.
         """
         slug(name, what="entity", field="name")
         if status not in set(EntityStatus):
@@ -54,9 +59,12 @@ class Entities:
         }
         with self._database.write() as connection:
             next_value(connection, "revision")
-            entity_id = connection.execute(
-                select(entity.c.id).where(entity.c.name == name)
-            ).scalar()
+            known = next(iter(_read(connection, entity.c.name == name)), None)
+            if unchanged is not None and unchanged != (known.version if known else ""):
+                raise RecordConflict(f"entity {name!r} has changed meanwhile", field="version")
+            entity_id = known.id if known else None
+            principal = _principal(connection, name, entity_id, acts_for)
+            described["acts_for"] = principal or None
             if entity_id is None:
                 newest = connection.execute(select(func.max(entity.c.id))).scalar()
                 entity_id = (newest or 0) + 1
@@ -85,9 +93,11 @@ class Entities:
                     "categories": trades,
                     "status": status,
                     "numbers": len(spans),
+                    **({"acts_for": acts_for} if acts_for else {}),
                 },
             )
-        return _entity(entity_id, name, title, trades, EntityStatus(status), sorted(spans))
+        status = EntityStatus(status)
+        return _entity(entity_id, name, title, trades, status, sorted(spans), principal)
 
     def ids(self) -> dict[str, int]:
         """The id of every entity by its name, suspended ones too."""
@@ -101,32 +111,64 @@ class Entities:
             query = select(entity.c.id).where(entity.c.name == name)
             found = connection.execute(query).scalar()
         if found is None:
-            raise RecordError(
-                f"entity {name!r} is not registered, {nearest(name, self.ids())}", field="entity"
-            )
+            raise _unknown(name, self.ids())
         return int(found)
 
     def all(self, *, status: str | None = EntityStatus.ACTIVE) -> list[Entity]:
         """The entities by id: the active ones, of another status, or all of them with None."""
-        query = select(entity).order_by(entity.c.id)
-        if status is not None:
-            query = query.where(entity.c.status == status)
-        spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
-            for span in connection.execute(select(entity_range).order_by(entity_range.c.lo)):
-                spans[span.entity_id].append((span.lo, span.hi))
-        return [
-            _entity(
-                row.id,
-                row.name,
-                row.title,
-                json.loads(row.categories),
-                EntityStatus(row.status),
-                spans[row.id],
-            )
-            for row in rows
-        ]
+            return _read(connection, true() if status is None else entity.c.status == status)
+
+    def named(self, name: str) -> Entity:
+        """One entity, whatever its status. Raises RecordError where there is none such."""
+        with self._database.read() as connection:
+            for found in _read(connection, entity.c.name == name):
+                return found
+        raise _unknown(name, self.ids())
+
+
+def _read(connection: Connection, which: ColumnElement[bool]) -> list[Entity]:
+    rows = connection.execute(select(entity).where(which).order_by(entity.c.id)).all()
+    spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    theirs = select(entity_range).join_from(entity_range, entity).where(which)
+    for span in connection.execute(theirs.order_by(entity_range.c.lo)):
+        spans[span.entity_id].append((span.lo, span.hi))
+    return [
+        _entity(
+            row.id,
+            row.name,
+            row.title,
+            json.loads(row.categories),
+            EntityStatus(row.status),
+            spans[row.id],
+            row.acts_for or 0,
+        )
+        for row in rows
+    ]
+
+
+def _unknown(name: str, known: Iterable[str], *, field: str = "entity") -> RecordError:
+    return RecordError(f"entity {name!r} is not registered, {nearest(name, known)}", field=field)
+
+
+def _principal(connection: Connection, name: str, entity_id: int | None, acts_for: str) -> int:
+    """The id of the entity that this one calls for, 0 for none; one step and no more."""
+    if not acts_for:
+        return 0
+    field = "acts_for"
+    ids = {row.name: row for row in connection.execute(select(entity)).all()}
+    if acts_for not in ids:
+        raise _unknown(acts_for, ids, field=field)
+    if acts_for == name or ids[acts_for].acts_for:
+        raise RecordError(
+            f"entity {name!r} cannot act for {acts_for!r}, which acts for another or is itself",
+            field=field,
+        )
+    if entity_id and any(row.acts_for == entity_id for row in ids.values()):
+        raise RecordError(
+            f"entity {name!r} cannot act for another: it has delegates of its own", field=field
+        )
+    return int(ids[acts_for].id)
 
 
 def _trades(name: str, categories: Iterable[str]) -> list[str]:
@@ -187,6 +229,7 @@ def _entity(
     trades: Iterable[str],
     status: EntityStatus,
     spans: list[tuple[int, int]],
+    acts_for: int,
 ) -> Entity:
     return Entity(
         id=entity_id,
@@ -196,4 +239,5 @@ def _entity(
         numbers=tuple(lo for lo, hi in spans if lo == hi),
         ranges=tuple((lo, hi) for lo, hi in spans if lo != hi),
         status=status,
+        acts_for=acts_for,
     )

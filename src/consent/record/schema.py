@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -92,7 +92,7 @@ audit: Final = Table(
     Column("at_us", BigInteger, nullable=False),
     Column("actor", String(128), nullable=False),
     Column("action", String(64), nullable=False),
-    Column("subject", String(128), nullable=False),
+    Column("subject", String(128), nullable=False, index=True),
     Column("detail", Text, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -106,7 +106,9 @@ entity: Final = Table(
     Column("categories", Text, nullable=False),
     Column("status", String(16), nullable=False),
     Column("changed_us", BigInteger, nullable=False),
+    Column("acts_for", BigInteger),
 )
+"""`acts_for` is the entity that a telemarketer calls for: its numbers speak for that one."""
 
 entity_range: Final = Table(
     "entity_range",

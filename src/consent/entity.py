@@ -31,6 +31,8 @@ class Entity:
     stage: str = ""
     """Where it stands on the ladder: "notice", "restricted", "suspended", "exposed" or ""."""
     acts_for: int = 0
+    """The entity that this telemarketer calls for, 0 for none: calls from its numbers are that
+    one's, and so are the consents that permit them."""
 
     @property
     def version(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from rules import sip
 from rules.cases import ACTIONS, Case, case_from, run
 from rules.cel import (
     BOOL,
@@ -63,9 +64,6 @@ _ID: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _MACRO: Final = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*")
 # RFC 5646 in outline: a language and its subtags.
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
-# RFC 3261 section 25.1: a header name is a token. A value is one line: CR and LF would begin
-# another header, and whoever can write a rule set could then write a whole message.
-_TOKEN: Final = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PLACEHOLDER: Final = re.compile(r"\{[^}]*\}?")
 _FILLED: Final = ("{id}", "{redress}")
@@ -112,7 +110,7 @@ class _Reading:
         """The whole of it."""
         head, at = self._head()
         self._define()
-        sip = self._sip(head.get("redress", ""))
+        answers = self._sip(head.get("redress", ""))
         declared = declarations(self.macros)
         for reader, path, value in self._each("rule"):
             self._rule(value, reader, path, declared)
@@ -133,7 +131,7 @@ class _Reading:
             ACTIONS[head["default"]],
             tuple(rule for rule, _, _ in self.rules),
             redress=head.get("redress", ""),
-            sip=sip,
+            sip=answers,
         )
         for name, message in run(ruleset, tuple(cases)).items():
             reader, path = places[name]
@@ -179,8 +177,8 @@ class _Reading:
         if "default" in head:
             reader.choice(head["default"], (*at, "default"), ACTIONS, "action")
         redress = head.get("redress", "")
-        if redress and not re.fullmatch(r'https://[^\s"<>;\\]+', redress):
-            reader.wrong((*at, "redress"), "redress is an https URL")
+        if redress and not sip.REDRESS.fullmatch(redress):
+            reader.wrong((*at, "redress"), "redress is an https URL, without ; (RFC 3986)")
         return head, at
 
     @staticmethod
@@ -344,12 +342,12 @@ class _Reading:
                 if Cause(name) in answers:
                     reader.wrong(at, f"a second answer for {name}")
                 data = reader.table(value, at, _SIP, required=("code", "phrase"))
-                headers = self._headers(data, reader, at, redress)
                 code, q850 = data.get("code", 603), data.get("q850", 21)
                 if not 300 <= code <= 699:
                     reader.wrong((*at, "code"), f"a final answer is 300 to 699, found {code}")
                 if not 1 <= q850 <= 127:
                     reader.wrong((*at, "q850"), f"a Q.850 cause is 1 to 127, found {q850}")
+                headers = self._headers(data, reader, at, redress)
                 answers[Cause(name)] = SipAnswer(
                     code, data.get("phrase", ""), data.get("reason", ""), q850, headers
                 )
@@ -360,13 +358,11 @@ class _Reading:
     ) -> tuple[tuple[str, str], ...]:
         """The headers of an answer; every value of the answer that goes on the wire is proven."""
         values = [((*at, name), data[name]) for name in ("phrase", "reason") if name in data]
+        known_before = len(reader.problems)
         headers = data.get("headers", {})
         texts = reader.table(headers, (*at, "headers"), dict.fromkeys(headers, _TEXT))
         for name, value in texts.items():
-            place = (*at, "headers", name)
-            if not _TOKEN.fullmatch(name):
-                reader.wrong(place, f"{name!r} is no header name", key=True)
-            values.append((place, value))
+            values.append(((*at, "headers", name), value))
         for place, value in values:
             if found := _CONTROL.search(value):
                 message = f"a control character, {found[0]!r}, in what goes into a SIP header"
@@ -378,19 +374,16 @@ class _Reading:
                     reader.wrong(place, f"{match[0]} is not filled in; {known} are", inside=inside)
                 elif match[0] == "{redress}" and not redress:
                     reader.wrong(place, "[ruleset] has no redress to fill in", inside=inside)
-        if "reason" in data and re.search(r"v=analytics1", data["reason"]):
-            self._analytics(data["reason"], reader, (*at, "reason"))
+        if len(reader.problems) == known_before and "phrase" in data:
+            for path, message in sip.faults(
+                code=data.get("code", 603),
+                phrase=data["phrase"],
+                reason=data.get("reason", ""),
+                headers=texts,
+                redress=redress,
+            ):
+                reader.wrong((*at, *path), message)
         return tuple(texts.items())
-
-    @staticmethod
-    def _analytics(reason: str, reader: Reader, at: Path) -> None:
-        # Switches tell an analytics block from a decline by how the text begins, and the callers
-        # whom it hits must be told where to turn.
-        text = re.search(r'text="([^"]*)"', reason)
-        if text is None or not text[1].startswith("v=analytics1;"):
-            reader.wrong(at, 'the text of an analytics block begins with "v=analytics1;"')
-        elif not re.search(r";(?:url=(?:https://|\{redress\})|tel=\+|email=)", text[1]):
-            reader.wrong(at, "the text of an analytics block names a url (https), tel or email")
 
     def _unreachable(self) -> None:
         seen: dict[str, str] = {}

@@ -7,6 +7,7 @@ from typing import Final
 from typing import Literal as Only
 
 from consent.facts import Facts
+from rules import sip
 from rules.call import Call
 from rules.cel import Checked
 from rules.cel.syntax import Literal
@@ -101,7 +102,7 @@ class SipAnswer:
         """The answer for one decision."""
 
         def fill(text: str) -> str:
-            return text.replace("{id}", decision_id).replace("{redress}", redress)
+            return sip.fill(text, decision_id=decision_id, redress=redress)
 
         headers = tuple((name, fill(value)) for name, value in self.headers)
         return replace(self, reason=fill(self.reason), headers=headers)

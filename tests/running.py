@@ -105,8 +105,9 @@ def environment_of(state: Path, *, redis_url: str = "", **settings: str) -> dict
         "SCREENING_GRPC_PORT": "0",
         "SCREENING_WATCH_INTERVAL_MS": "100",
         # What is asked of the verdicts must not depend on how busy the machine is; the tests of
-        # failures set the budget that they are about.
+        # failures and of overload set what they are about.
         "SCREENING_FACTS_BUDGET_MS": "500",
+        "SCREENING_SHED_LAG_MS": "0",
     }
     if redis_url:
         environment["SCREENING_REDIS_URL"] = redis_url

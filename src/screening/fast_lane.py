@@ -36,6 +36,8 @@ HEAD_LIMIT_BYTES: Final = 32_768
 PATIENCE_SECONDS: Final = 10.0
 """How long a head may take to come in, and how long a body may pause."""
 
+CLOSE: Final = (b"connection", b"close")
+
 _SWEEP_SECONDS: Final = 1.0
 _HELD_HEAD_BYTES: Final = 4_096
 _MOST_HEADS: Final = 4_096
@@ -126,8 +128,8 @@ class Lane:
     ) -> None:
         self.lookup: Final = lookup
         self.client_for: Final = client_for
-        self.draining = False
-        """From now on every answer asks its client to close the connection."""
+        self.closing = False
+        """Whether every answer closes its connection: the server drains."""
         self._heads: dict[bytes, Head] = {}
         self._defaults: object = None
         self._answer_head = b""
@@ -149,7 +151,8 @@ class Lane:
         """What comes before the length of an answer; uvicorn makes new defaults every second."""
         if defaults is not self._defaults:
             self._defaults = defaults
-            lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
+            self.closing = CLOSE in defaults
+            lines = b"".join(b"%b: %b\r\n" % each for each in defaults if each != CLOSE)
             json = b"content-type: application/json\r\ncontent-length: "
             self._answer_head = STATUS_LINE[200] + lines + json
         return self._answer_head
@@ -305,32 +308,31 @@ class FastLane(HttpToolsProtocol):
 
     def write_answered(self) -> None:
         """Write what is answered at the head of the line."""
-        waiting = self.waiting
-        transport = self.transport
+        lane, waiting, transport = self.lane, self.waiting, self.transport
         while waiting and (answered := waiting[0].answered) is not None:
             waiting.popleft()
             if transport.is_closing():
                 continue
-            last = not waiting and not self._held and (self._leaving or self.lane.draining)
-            transport.write(self._response(answered, last=last))
+            head = lane.answer_head(self.server_state.default_headers)
+            last = (self._leaving or lane.closing) and not waiting and not self._held
+            transport.write(self._response(answered, head, last=last))
             if last:
                 transport.close()
         if self._blocked and not self._write_paused and len(waiting) <= MOST_WAITING // 2:
             # Not from within a question that is being asked.
             self.loop.call_soon(self._unblock)
 
-    def _response(self, answered: Answered | MalformedCall, *, last: bool) -> bytes:
-        defaults = self.server_state.default_headers
+    def _response(self, answered: Answered | MalformedCall, head: bytes, *, last: bool) -> bytes:
         if isinstance(answered, Answered):
             body = answered.body()
             if not last:
-                return b"%b%d\r\n\r\n%b" % (self.lane.answer_head(defaults), len(body), body)
-            head = self.lane.answer_head(defaults)
+                return b"%b%d\r\n\r\n%b" % (head, len(body), body)
             return b"%b%d\r\nconnection: close\r\n\r\n%b" % (head, len(body), body)
         refusal = malformed(answered)
-        headers = [*defaults, *refusal.raw_headers]
+        defaults = self.server_state.default_headers
+        headers = [each for each in (*defaults, *refusal.raw_headers) if each != CLOSE]
         if last:
-            headers.append((b"connection", b"close"))
+            headers.append(CLOSE)
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         return b"%b%b\r\n%b" % (STATUS_LINE[400], lines, bytes(refusal.body))
 

@@ -21,11 +21,27 @@ from screening.answer import Answers
 from screening.decision_id import RecentCalls
 from screening.logs import log_where
 from screening.metrics import Metrics
+from screening.overload import SHED, Overload, OverloadCounts
 from screening.recall import Recall
 from screening.screener import Decision, Question, Screener
-from screening.wire import MalformedCall, read_fields, read_json, read_query
+from screening.wire import (
+    MalformedCall,
+    fields_of_json,
+    fields_of_query,
+    may_be_shed,
+    read_fields,
+    read_json,
+    read_query,
+)
 
 log = logging.getLogger(__name__)
+
+
+_UNREAD: Final = Question()
+
+
+def _itself(fields: Any) -> Any:
+    return fields
 
 
 class Answered:
@@ -70,11 +86,18 @@ class Lookup:
         recall: Recall,
         *,
         region: str,
+        shed_lag_ms: float = 0,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.clock: Final = clock
         self.observers: list[Observer] = [self._count]
+        self.shed_observers: list[Callable[[int], None]] = []
+        """Hear how many calls were answered unscreened, of which no observer hears."""
+        self.overload: Final = Overload(
+            limit_seconds=shed_lag_ms / 1000, told=self._count_shed, clock=clock
+        )
+        metrics.registry.register(OverloadCounts(self.overload))
         self._screener = screener
         self._metrics = metrics
         self._recall = recall
@@ -88,12 +111,16 @@ class Lookup:
         self, body: bytes, *, client: Client, arrived: float, reply: Reply, transport: str = "http"
     ) -> None:
         """The question in a JSON body, which arrived at `arrived` of `clock`."""
+        if arrived >= self.overload.late_at and self._shed(fields_of_json, body, arrived, reply):
+            return
         self._ask(read_json, body, client, arrived, reply, transport)
 
     def ask_query(
         self, query: bytes, *, client: Client, arrived: float, reply: Reply, transport: str = "http"
     ) -> None:
         """The question in a query string."""
+        if arrived >= self.overload.late_at and self._shed(fields_of_query, query, arrived, reply):
+            return
         self._ask(read_query, query, client, arrived, reply, transport)
 
     def ask_fields(
@@ -106,6 +133,8 @@ class Lookup:
         transport: str,
     ) -> None:
         """The question of a transport with a parser of its own: the fields as JSON has them."""
+        if arrived >= self.overload.late_at and self._shed(_itself, fields, arrived, reply):
+            return
         self._ask(read_fields, fields, client, arrived, reply, transport)
 
     def _ask(
@@ -129,6 +158,34 @@ class Lookup:
             return
         done = partial(self._decided, question, arrived, reply, transport)
         self._screener.screen(question, arrived=arrived, done=done)
+
+    def _shed(
+        self, fields_of: Callable[[Any], Any], asked: Any, arrived: float, reply: Reply
+    ) -> bool:
+        """Answer a call of an overloaded loop unscreened, or False where it is to be screened.
+
+        Nobody observes it: `Overload` counts it and tells of it.
+        """
+        overload = self.overload
+        if not overload.sheds():
+            return False
+        try:
+            if not may_be_shed(fields_of(asked), region=self._region):
+                return False
+            decision = Decision(SHED, None, overload.decision_id())
+            elapsed = self.clock() - arrived
+            reply(Answered(_UNREAD, decision, elapsed, "", self._answers))
+        except Exception as broken:  # noqa: BLE001 - as in `_decided`
+            log_where(log, "an answer could not be handed over", broken)
+        return True
+
+    def _count_shed(self, calls: int) -> None:
+        self._metrics.decisions.labels(SHED.action.word, SHED.cause, SHED.rule, SHED.ruleset).inc(
+            calls
+        )
+        self._metrics.degraded.inc(calls)
+        for hears in self.shed_observers:
+            hears(calls)
 
     def _decided(
         self, question: Question, arrived: float, reply: Reply, transport: str, decision: Decision

@@ -90,11 +90,18 @@ class Service:
         )
         self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
         self.metrics.follow_recall(self.recall)
-        self.lookup = Lookup(self.screener, self.metrics, self.recall, region=settings.region)
+        self.lookup = Lookup(
+            self.screener,
+            self.metrics,
+            self.recall,
+            region=settings.region,
+            shed_lag_ms=settings.shed_lag_ms,
+        )
         self.outbox = Outbox(
             state.folder, instance=f"{socket.gethostname()}/{os.getpid()}", rules=self._rules_digest
         )
         self.lookup.observers.append(self.outbox.observe)
+        self.lookup.shed_observers.append(self.outbox.missed)
         self.recorder = RecorderProcess(state.folder, state.environment)
         self.metrics.registry.register(RecordingCounts(state.folder, self.outbox))
         self.guard = Guard(
@@ -142,6 +149,7 @@ class Service:
         (self._state.folder / KEPT).unlink(missing_ok=True)
         await self.take_in()
         settle()
+        self.lookup.overload.start()
         every = self.settings.watch_interval_ms / 1000
         self._tasks = [
             # A task of its own: loading a list must not hold up an activation.
@@ -156,6 +164,7 @@ class Service:
 
     async def stop(self) -> None:
         """Stop following, close what is open."""
+        self.lookup.overload.stop()
         self._draining = True
         # Before the recorder ends: what waits is taken in by it.
         self.outbox.close()

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     record_key: Path | None = Field(
         None, description="Private key that the decision log's checkpoints are signed with."
     )
+    shed_lag_ms: float = Field(
+        5.0,
+        ge=0,
+        description="Lag of the event loop from which calls are allowed unscreened; 0: never.",
+    )
     fast_lane: bool = Field(
         True, description="Answer plain lookups where their bytes come in, beside FastAPI."
     )

@@ -67,6 +67,22 @@ def read_query(query: bytes, *, client: Client, region: str, now: float) -> Ques
 
     A number's leading space is a plus that a switch did not escape.
     """
+    return _read(fields_of_query(query), _query_value, client=client, region=region, now=now)
+
+
+_NUMBERS: Final = tuple(field.name for field in FIELDS if field.kind is Kind.NUMBER)
+
+
+def fields_of_json(body: bytes) -> Any:
+    """What a body says, whatever it is; None where it is no JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def fields_of_query(query: bytes) -> dict[str, Any]:
+    """What a query string says."""
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     fields: dict[str, Any] = {}
     for name, value in pairs:
@@ -75,10 +91,26 @@ def read_query(query: bytes, *, client: Client, region: str, now: float) -> Ques
         number = fields.get(name)
         if number is not None and number[:1] == " ":
             fields[name] = "+" + number[1:].lstrip(" ")
-    return _read(fields, _query_value, client=client, region=region, now=now)
+    return fields
 
 
-_NUMBERS: Final = tuple(field.name for field in FIELDS if field.kind is Kind.NUMBER)
+def may_be_shed(fields: Any, *, region: str) -> bool:
+    """Whether a question is a whole one and asks for no emergency call."""
+    if type(fields) is not dict:
+        return False
+    called, dialled = fields.get("called"), fields.get("dialled")
+    if type(called) is not str or not called or _CONTROL.search(called):
+        return False
+    region = _region(fields, region)
+    return not (
+        is_emergency(called, region=region)
+        or (type(dialled) is str and dialled and is_emergency(dialled, region=region))
+    )
+
+
+def _region(fields: Mapping[str, Any], configured: str) -> str:
+    asked = fields.get("region")
+    return asked.upper() if isinstance(asked, str) and _REGION.match(asked) else configured
 
 
 def _read(
@@ -91,10 +123,7 @@ def _read(
 ) -> Question:
     question = Question()
     call = question.call
-    asked_region = fields.get("region")
-    if isinstance(asked_region, str) and _REGION.match(asked_region):
-        region = asked_region.upper()
-    call.region = region
+    call.region = region = _region(fields, region)
     call.at = now
     # The emergency check first: whatever else is broken, such a call passes.
     for name in ("called", "dialled"):

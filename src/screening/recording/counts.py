@@ -39,7 +39,7 @@ class RecordingCounts(Collector):
             "Calls that this worker could not hand to the recorder, by reason.",
             labels=("reason",),
         )
-        for reason in ("full", "unwritable"):
+        for reason in ("full", "unwritable", "shed"):
             dropped.add_metric((reason,), outbox.dropped[reason])
         yield dropped
         sent = CounterMetricFamily("screening_record_sent", "Calls handed to the recorder.")

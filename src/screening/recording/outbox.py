@@ -68,7 +68,7 @@ class Outbox:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dropped: Counter[str] = Counter()
-        """Calls that were not handed over, by reason: "full", "unwritable"."""
+        """Calls that were not handed over, by reason: "full", "unwritable", "shed"."""
         self.sent = 0
         self._folder = folder
         self._instance = instance
@@ -155,6 +155,11 @@ class Outbox:
                 transport,
             )
         )
+
+    def missed(self, calls: int) -> None:
+        """Calls that were answered unscreened: the log shall say that it lacks them."""
+        self.dropped["shed"] += calls
+        self._lost += calls
 
     def close(self) -> None:
         """Send what waits, if the recorder takes it at once, and hang up."""

@@ -1,0 +1,155 @@
+"""Overload: the lag of the event loop, and which calls are answered without being screened.
+
+A tick is due every `TICK_SECONDS`. A loop that is behind it by more than the limit has calls in
+its sockets that have waited as long, and screening all of them makes those behind them wait even
+longer. From then on, until the lag has stayed under half of the limit for `CALM_TICKS`, a tick's
+first `SCREENED_A_TICK` calls are screened and the others shed: so a loop that was held up once,
+or by something other than calls, sheds nothing that it could have screened in time.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rules.verdict import Action, Cause, Verdict
+
+TICK_SECONDS: Final = 0.005
+CALM_TICKS: Final = 20
+SCREENED_A_TICK: Final = 32
+_WINDOW_TICKS: Final = 200
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+SHED: Final = Verdict(
+    Action.ALLOW, Cause.DEGRADED, rule="default", ruleset="overload", degraded=True
+)
+"""The answer to a call that is not screened."""
+
+
+class Overload:
+    """The lag of one loop. `told` hears, a tick later, how many calls were shed."""
+
+    def __init__(
+        self,
+        *,
+        limit_seconds: float,
+        told: Callable[[int], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.late_at = inf
+        """A call that arrives at this instant or later comes to a loop that is behind."""
+        self.shed = 0
+        self._limit = limit_seconds
+        self._told = told
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._lagging = False
+        self._calm = 0
+        self._screened = 0
+        self._told_of = 0
+        self._worst = [0.0, 0.0]
+        self._ticks = 0
+        # Nothing is hashed for a call that is shed; the start differs by process.
+        self._ids = "".join(secrets.choice(_ALPHABET) for _ in range(16))
+
+    def start(self) -> None:
+        """Measure from now on. A limit of 0 sheds nothing."""
+        self._due = self._clock()
+        self._tick()
+
+    def stop(self) -> None:
+        """Measure no more, shed no more."""
+        self.late_at = inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def lagging(self) -> bool:
+        """Whether calls beyond a tick's first are shed."""
+        return self._lagging
+
+    @property
+    def lag(self) -> float:
+        """The worst lag of the last one to two seconds, in seconds."""
+        return max(self._worst)
+
+    def sheds(self) -> bool:
+        """Whether a call that came at `late_at` or later is shed; to be asked once of each."""
+        if not self._lagging:
+            self._lagging = True
+            self.late_at = -inf
+            self._calm = 0
+            self._screened = 0
+        if self._screened < SCREENED_A_TICK:
+            self._screened += 1
+            return False
+        return True
+
+    def decision_id(self) -> str:
+        """An id for a call that is shed, of the form of all others."""
+        self.shed += 1
+        return f"{self._ids}{self.shed:010d}"
+
+    def _tick(self) -> None:
+        now = self._clock()
+        lag = now - self._due
+        self._ticks += 1
+        if self._ticks % _WINDOW_TICKS == 0:
+            self._worst = [0.0, self._worst[0]]
+        self._worst[0] = max(self._worst[0], lag)
+        if self._limit:
+            self._judge(lag)
+        self._screened = 0
+        if self.shed != self._told_of:
+            shed, self._told_of = self.shed - self._told_of, self.shed
+            self._told(shed)
+        self._due = now + TICK_SECONDS
+        if self._limit and not self._lagging:
+            self.late_at = self._due + self._limit
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _judge(self, lag: float) -> None:
+        if lag > self._limit:
+            self._lagging = True
+            self.late_at = -inf
+            self._calm = 0
+        elif self._lagging:
+            self._calm = self._calm + 1 if lag < self._limit / 2 else 0
+            self._lagging = self._calm < CALM_TICKS
+
+
+class OverloadCounts(Collector):
+    """What Prometheus sees of it."""
+
+    def __init__(self, overload: Overload) -> None:
+        self._overload = overload
+
+    def collect(self) -> Iterable[Metric]:
+        """Read when scraped."""
+        overload = self._overload
+        shed = CounterMetricFamily(
+            "screening_shed", "Calls allowed without being screened, because the loop was behind."
+        )
+        shed.add_metric((), overload.shed)
+        yield shed
+        for name, meaning, value in (
+            (
+                "screening_overloaded",
+                "1 while calls beyond the first of each tick are shed.",
+                float(overload.lagging),
+            ),
+            (
+                "screening_loop_lag_seconds",
+                "The worst lag of the event loop in the last one to two seconds.",
+                overload.lag,
+            ),
+        ):
+            gauge = GaugeMetricFamily(name, meaning)
+            gauge.add_metric((), value)
+            yield gauge

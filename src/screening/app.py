@@ -22,6 +22,7 @@ from screening.consent_routes import consent_routes
 from screening.contract import Answer, question_parameters, question_schema
 from screening.endpoint import LookupEndpoint
 from screening.entity_routes import entity_routes
+from screening.list_routes import list_routes
 from screening.metrics import CONTENT_TYPE
 from screening.problem import MEDIA_TYPE, Refused, problem
 from screening.reference import reference_page
@@ -106,6 +107,7 @@ def create_app(service: Service) -> FastAPI:
     _health(app, service)
     _management(app, service)
     holders = needs(Role.CONSENT)
+    list_routes(app, service, operator=needs(Role.OPERATE), refusals_=_REFUSALS, problem=_PROBLEM)
     entity_routes(
         app,
         service,
@@ -159,15 +161,6 @@ def _health(app: FastAPI, service: Service) -> None:
 
 def _management(app: FastAPI, service: Service) -> None:
     rule_routes(app, service, operator=needs(Role.OPERATE), refusals=_REFUSALS, conflict=_PROBLEM)
-
-    @app.get(
-        "/v1/lists",
-        tags=["management"],
-        summary="The lists and their generations in force.",
-        responses=_REFUSALS,
-    )
-    async def lists(_holder: Annotated[Principal, Depends(needs(Role.OPERATE))]) -> dict[str, Any]:
-        return {"lists": await asyncio.to_thread(service.lists)}
 
     @app.get(
         "/v1/admin/audit",

@@ -303,6 +303,10 @@ class Service:
         """Take in a change of lists or entities at once: one made here is in force here."""
         await self._follow_record()
 
+    async def run_apart(self, *words: str) -> str:
+        """Run a command of ours on this state; the answer is what went wrong or ""."""
+        return await self._keeper.run(*words)
+
     def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide]:
         folder = self._state.folder
         catalogue = Catalogue.of(record)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.running import Running, wait_for
+from tests.screening.test_consents import Api
 
 GERMAN = "+4930123456"  # libphonenumber's example of a German fixed line
 REPORTED = "+4915123456789"  # and of a German mobile
@@ -93,6 +94,34 @@ def test_a_registry_changes_by_its_change_list(own_service: Running, tmp_path: P
     wait_for(lambda: blocked() == [False, True], seconds=10, what="the changes")
     own_service.cli("lists", "rollback", "extra-dnc")
     wait_for(lambda: blocked() == [True, False], seconds=10, what="the rollback")
+
+
+def test_a_list_is_loaded_and_rolled_back_over_http(own_service: Running) -> None:
+    """The body is the file; what it says is in force when it is answered, or it is refused."""
+    api = Api(own_service)
+    called = ("+12125550150", "+12125550151")
+    entity = {"calling": "+12125550123", "at": "2026-11-23T17:00:00Z"}  # noon in New York
+
+    def blocked() -> list[bool]:
+        return [own_service.screen(**entity, called=each)["action"] == "block" for each in called]
+
+    path = "/v1/lists/extra-dnc"
+    query = {"kind": "dnc", "format": "ftc", "region": "US", "category": "all"}
+    api("GET", path, 404)
+    loaded = api("PUT", path, content=b"212,5550150\n", params=query).json()
+    assert (loaded["active"], loaded["generations"][0]["loaded"]) == (1, 1)
+    assert loaded["generations"][0]["actor"] == "first"
+    assert blocked() == [True, False]
+    again = gzip.compress(b"212,5550151\n")
+    api("PUT", path, content=again, params=query | {"force": "true"})
+    assert blocked() == [False, True]
+    assert api("POST", f"{path}/rollback").json()["active"] == 1
+    assert blocked() == [True, False]
+    refused = api("PUT", path, 422, content=b"", params=query).json()
+    assert "empty" in refused["detail"]
+    api("PUT", path, 422, content=b"212,5550150\n", params=query | {"format": "excel"})
+    assert "extra-dnc" in api("GET", "/v1/lists").text
+    assert not list((own_service.state / "uploads").iterdir())
 
 
 @pytest.mark.parametrize(

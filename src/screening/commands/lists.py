@@ -20,6 +20,8 @@ from screening.state import open_files, open_state
 
 app = typer.Typer(no_args_is_help=True)
 
+By = Annotated[str, typer.Option("--by", hidden=True, help="Whom the audit shall name.")]
+
 
 @app.command("load")
 def load(
@@ -41,6 +43,7 @@ def load(
     force: Annotated[
         bool, typer.Option("--force", help="Also when the list would change beyond its guard.")
     ] = False,
+    by: By = "",
 ) -> None:
     """Load a list: whole or not at all, in force once this returns."""
     out = Console(highlight=False)
@@ -65,7 +68,7 @@ def load(
             form=form,
             category=category or "",
             force=force,
-            actor=actor(),
+            actor=by or actor(),
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
     out.print(
@@ -160,8 +163,10 @@ def prepare() -> None:
 
 
 @app.command("rollback")
-def rollback(name: Annotated[str, typer.Argument(help="The list.")]) -> None:
+def rollback(name: Annotated[str, typer.Argument(help="The list.")], by: By = "") -> None:
     """Bring the generation before this one back into force."""
     with open_state(Settings()) as state, state.index() as store:
-        generation = rollback_list(state.record(), store, state.folder, name=name, actor=actor())
+        generation = rollback_list(
+            state.record(), store, state.folder, name=name, actor=by or actor()
+        )
     Console(highlight=False).print(f"{name} is back at generation {generation}")

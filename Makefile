@@ -8,11 +8,16 @@ SUITE  := $(VENV)/conformance
 BUF    := $(VENV)/buf
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
-DEBIAN := npm:npm redis-server:redis-server curl:curl pg_ctlcluster:postgresql
+DEBIAN := npm:npm redis-server:redis-server curl:curl pg_ctlcluster:postgresql cc:gcc \
+    /usr/include/stdio.h:libc6-dev
 DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester
+DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \
+    /usr/lib/nginx/modules/ngx_http_lua_module.so:libnginx-mod-http-lua \
+    /usr/share/lua/5.1/nginx/redis.lua:lua-nginx-redis \
+    /usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so:lua-cjson
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e check rules proto bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind
+.PHONY: help run test test-e2e check rules proto bench bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind peers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,11 +46,16 @@ proto: $(READY) $(BUF) ## check the proto with buf and make its modules anew
 	$(BIN)/python -m grpc_tools.protoc -Ideploy/proto --python_out=src --pyi_out=src \
 	    --grpc_python_out=src screening/v1/screening.proto
 
+bench: $(READY) peers ## the service against nginx + Lua + Redis and FastAPI (eight minutes)
+	$(BIN)/python -m benchmarks.contest
+
 bench-rules: $(READY) ## measure rule sets: a call, a load, reloads under load (six minutes)
 	$(BIN)/python -m benchmarks.rules
 
-load: $(READY) ## start the service and drive it with Locust
-	$(BIN)/python -m benchmarks.load
+SHAPE ?= smoke
+load: $(READY) debian ## load of a SHAPE: smoke busy_hour spike overload redis_outage rule_reload; RATE, PROCESSES
+	$(BIN)/python -m benchmarks.load --shape $(SHAPE) \
+	    $(if $(RATE),--rate $(RATE)) $(if $(PROCESSES),--processes $(PROCESSES))
 
 bench-index: $(READY) ## load, weigh and ask indexes; FULL=1: those of whole nations, an hour
 	$(BIN)/python -m benchmarks.index $(if $(FULL),--full) $(if $(RESULTS),--results $(RESULTS))
@@ -87,15 +97,17 @@ venv-without-ensurepip:
 	    echo "python3 -m venv does not work here: install the package python3-venv" >&2; exit 1; \
 	fi
 
-# What is wanted beyond the tests: by bench-guard and test-e2e here, by others where they are.
+# What is wanted beyond the tests: by test-e2e, bench-guard, bench.
 debian: PACKAGES = $(DEBIAN)
 debian-e2e: PACKAGES = $(DEBIAN_E2E)
 valgrind: PACKAGES = valgrind:valgrind
+peers: PACKAGES = $(DEBIAN_PEERS)
 
-debian debian-e2e valgrind:
+debian debian-e2e valgrind peers:
 	@missing=; \
 	for pair in $(PACKAGES); do \
-	    command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	    command -v "$${pair%%:*}" >/dev/null || test -e "$${pair%%:*}" || \
+	        missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing$$missing"; \

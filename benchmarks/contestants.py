@@ -124,7 +124,12 @@ def started(
     if not port:
         port_file.unlink(missing_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SCREENING_")}
-    environment |= {"SCREENING_STATE_DIR": str(folder), "SCREENING_PORT": "0"} | settings
+    environment |= {
+        "SCREENING_STATE_DIR": str(folder),
+        "SCREENING_PORT": "0",
+        "SCREENING_RPC_PORT": "off",
+        "SCREENING_GRPC_PORT": "off",
+    } | settings
     log = folder / f"{name.split(maxsplit=1)[0].lower()}.log"
     began = time.monotonic()
     with log.open("wb") as out, pinned(*on):

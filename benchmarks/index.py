@@ -11,7 +11,6 @@ import asyncio
 import json
 import math
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import chart, registry
+from benchmarks.machine import machine
 from consent.category import BIT
 from consent.event import Event, EventKind
 from consent.index import BLOCK, IndexReader, IndexStore, Question, name_epoch
@@ -336,24 +336,6 @@ def limit(density: float) -> float:
     return -(density * math.log2(density) + rest * math.log2(rest)) / density / 8
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, check=False
-    )
-    with Path("/proc/cpuinfo").open() as lines:
-        model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    return {
-        "commit": commit.stdout.decode().strip(),
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_average_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-
-
 def table(rows: list[dict[str, Any]]) -> Table:
     """The figures of all cases for people."""
     shown = Table(title="One category, `screening lists load` into the embedded server")
@@ -385,7 +367,11 @@ def main() -> int:
     out = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="bench-index-", dir=asked.folder) as name:
         folder = Path(name)
-        results: dict[str, Any] = {"machine": machine(), "sweep": sweep(folder), "cases": []}
+        results: dict[str, Any] = {
+            "machine": machine() | {"numpy": np.__version__},
+            "sweep": sweep(folder),
+            "cases": [],
+        }
         with Node(folder / "reference", REFERENCE) as reference:
             reference.load(seed=SEED)
             for case in FULL if asked.full else BOUNDED:

@@ -1,0 +1,510 @@
+"""Is a whole decision faster than nginx and Lua doing only the lookup, and are its tails as good?
+
+The service (the `cn` pack, ten million listed numbers, consents, preferences, metrics on) against
+nginx + Lua + Redis that reads the same keys and decides nothing, and against FastAPI + pydantic
+deciding the same: in turns, in one run, each with its index server on one core, who asks on
+another. What is told is the median of the rounds and its spread, and ratios round by round, so
+that a noisy machine is as unfair to one as to the other.
+
+    python -m benchmarks.contest           # eight minutes; tables, JSON and a picture
+    python -m benchmarks.contest --quick   # a small registry, one short round: does it run?
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks import openloop, plots, processes
+from benchmarks.contestants import (
+    FASTAPI,
+    NGINX,
+    SERVICE,
+    Contestant,
+    check,
+    cores,
+    fastapi,
+    index_server,
+    lua,
+    serving,
+)
+from benchmarks.machine import in_words, machine
+from benchmarks.nation import SMALL, Nation, Size
+from benchmarks.stages import STAGES, stages
+from benchmarks.traffic import write_questions
+
+ROOT: Final = Path(__file__).parents[1]
+HERE: Final = Path(__file__).parent
+RESULTS: Final = HERE / "results"
+PICTURE: Final = ROOT / "docs" / "images" / "contest.svg"
+NEEDED: Final = {"wrk": "wrk", "/usr/sbin/nginx": "nginx libnginx-mod-http-lua lua-nginx-redis "
+                 "lua-cjson", "cc": "gcc libc6-dev"}  # fmt: skip
+CONNECTIONS: Final = 64
+SHARES: Final = (0.5, 0.8)
+SWEEP: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+MOST_LAG: Final = 0.1
+"""Of the p99 that is stated: beyond, the figure is of the generator as much as of the service."""
+
+
+FULL: Final = Size()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long everything takes; seconds are of one contestant in one round."""
+
+    size: Size = FULL
+    rounds: int = 5
+    closed_s: float = 5.0
+    open_s: float = 6.0
+    sweep_s: float = 4.0
+    scaling_s: float = 5.0
+
+
+QUICK: Final = Plan(SMALL, 1, 1.0, 1.0, 0.5, 1.0)
+
+
+class Asker:
+    """Who asks: wrk for capacity, the pump for tails; no call id twice in a whole run."""
+
+    def __init__(self, questions: Path, core: int) -> None:
+        self.questions = questions
+        self.core = core
+        self._base = 0
+
+    def _next(self) -> int:
+        self._base += 10**9
+        return self._base
+
+    def closed(self, contestant: Contestant, seconds: float) -> dict[str, float]:
+        """As many calls as are answered, so many at once."""
+        words = [
+            "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s",
+            str(HERE / "wrk.lua"), f"http://127.0.0.1:{contestant.port}", "--",
+            str(self.questions), str(self._next()),
+        ]  # fmt: skip
+        used = contestant.cpu_us()
+        asking = _children_cpu_s()
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=True, timeout=seconds + 60,
+            preexec_fn=lambda: os.sched_setaffinity(0, {self.core}),
+        )  # fmt: skip
+        told: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        return {
+            "rate": round(told["calls"] / told["seconds"], 1),
+            "failed": told["failed"],
+            "p99_us": told["p99_us"],
+            "cpu_us": round((contestant.cpu_us() - used) / max(1.0, told["calls"]), 2),
+            "asker_busy": round((_children_cpu_s() - asking) / told["seconds"], 2),
+        }
+
+    def open(
+        self, contestant: Contestant, rate: float, seconds: float, *, seed: int
+    ) -> openloop.Outcome:
+        """Calls at their instants, whatever becomes of the earlier ones."""
+        due = openloop.arrivals([(seconds, rate)], seed=seed)
+        return openloop.offer(
+            contestant.port, self.questions, due, connections=256, base=self._next(),
+            cores=[self.core],
+        )  # fmt: skip
+
+
+def _children_cpu_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def capacity(
+    asker: Asker,
+    contestants: Sequence[Contestant],
+    server: int,
+    plan: Plan,
+    say: Callable[..., None],
+) -> dict[str, Any]:
+    """Calls a second in a closed loop, in turns; the first round warms and does not count."""
+    rounds: dict[str, list[dict[str, float]]] = {each.name: [] for each in contestants}
+    for turn in range(plan.rounds + 1):
+        # Each round begins with another one: what comes first meets another machine.
+        order = [contestants[(turn + n) % len(contestants)] for n in range(len(contestants))]
+        for each in order:
+            used = processes.cpu_us(server)
+            told = asker.closed(each, plan.closed_s if turn else 1.0)
+            told["index_cpu_us"] = round(
+                (processes.cpu_us(server) - used) / max(1.0, told["rate"] * plan.closed_s), 2
+            )
+            if turn:
+                rounds[each.name].append(told)
+                say(f"  {each.name:<22} {told['rate']:>10,.0f}/s")
+    return {
+        name: {
+            "rate": _spread([each["rate"] for each in told]),
+            "cpu_us": _median(told, "cpu_us"),
+            "index_cpu_us": _median(told, "index_cpu_us"),
+            "failed": sum(each["failed"] for each in told),
+            "asker_busy": max(each["asker_busy"] for each in told),
+            "rounds": told,
+        }
+        for name, told in rounds.items()
+    }
+
+
+def _median(rows: Sequence[dict[str, float]], name: str) -> float:
+    return round(statistics.median(row[name] for row in rows), 2)
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "low": round(min(values), 3),
+        "high": round(max(values), 3),
+    }
+
+
+def ratios(told: dict[str, Any], to: str) -> dict[str, float]:
+    """The service's rate over another's, round by round."""
+    pairs = zip(told[SERVICE]["rounds"], told[to]["rounds"], strict=True)
+    return _spread([ours["rate"] / theirs["rate"] for ours, theirs in pairs])
+
+
+def tails(
+    asker: Asker, pair: Sequence[Contestant], lower: float, plan: Plan, say: Callable[..., None]
+) -> dict[str, Any]:
+    """Latencies at shares of the lower capacity, the same calls at the same instants for both."""
+    told: dict[str, Any] = {}
+    for share in SHARES:
+        runs: dict[str, list[openloop.Outcome]] = {each.name: [] for each in pair}
+        for turn in range(plan.rounds):
+            for each in pair if turn % 2 else reversed(pair):
+                outcome = asker.open(each, share * lower, plan.open_s, seed=1000 + turn)
+                runs[each.name].append(outcome)
+        told[f"{share:.0%}"] = {"rate": round(share * lower)} | {
+            name: _told(outcomes) for name, outcomes in runs.items()
+        }
+        for name in runs:
+            row = told[f"{share:.0%}"][name]
+            say(
+                f"  {name:<22} {share * lower:>10,.0f}/s   p99 {row['all']['p99'] / 1e3:.2f} ms, "
+                f"p99.9 {row['all']['p99.9'] / 1e3:.2f} ms, generator p99 "
+                f"{row['all']['lag_p99'] / 1e3:.3f} ms late"
+            )
+    return told
+
+
+def _told(outcomes: Sequence[openloop.Outcome]) -> dict[str, Any]:
+    whole = outcomes[0].joined(outcomes[1:])
+    each = [outcome.summary() for outcome in outcomes]
+    return {
+        "all": whole.summary(),
+        "p99": _spread([row["p99"] for row in each]),
+        "p99.9": _spread([row["p99.9"] for row in each]),
+        "curve": openloop.percentile_curve(whole.latency_us),
+        "lag_is_small": whole.summary()["lag_p99"] < MOST_LAG * whole.summary()["p99"],
+    }
+
+
+def sweep(
+    asker: Asker, pair: Sequence[Contestant], rates: dict[str, float], plan: Plan
+) -> dict[str, list[tuple[float, float]]]:
+    """Offered rate and p99, each up to its own capacity."""
+    return {
+        each.name: [
+            (
+                round(share * rates[each.name]),
+                asker.open(each, share * rates[each.name], plan.sweep_s, seed=50).summary()["p99"],
+            )
+            for share in SWEEP
+        ]
+        for each in pair
+    }
+
+
+def scaling(
+    asker: Asker, folder: Path, one_core: float, plan: Plan, say: Callable[..., None]
+) -> dict[str, Any] | None:
+    """One worker against two, in turns, at one rate that both can serve: processor time a call.
+
+    Where who asks has no core of its own the rate itself cannot double; what a call costs can be
+    told all the same, and two workers that each cost 1/0.85 of one still answer 1.7 times as much.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if not _serves_workers():
+        return None
+    rate = 0.4 * one_core
+    rows: dict[int, list[float]] = {1: [], 2: []}
+    memory: dict[int, list[int]] = {}
+    for turn in range(max(1, plan.rounds // 2)):
+        for workers in (1, 2) if turn % 2 else (2, 1):
+            with serving(folder, on=usable, workers=workers) as contestant:
+                asker.open(contestant, rate / 2, 1.0, seed=3)
+                used = contestant.cpu_us()
+                outcome = asker.open(contestant, rate, plan.scaling_s, seed=4)
+                rows[workers].append((contestant.cpu_us() - used) / len(outcome.due))
+                memory[workers] = [each.pss for each in contestant.memory()]
+    cost = {workers: statistics.median(values) for workers, values in rows.items()}
+    told = {
+        "rate": round(rate),
+        "cpu_us_one": round(cost[1], 2),
+        "cpu_us_two": round(cost[2], 2),
+        "two_for_one": round(2 * cost[1] / cost[2], 3),
+        "memory_two_bytes": memory[2],
+    }
+    say(f"  two workers answer {told['two_for_one']:.2f} times what one does, by processor time")
+    return told
+
+
+def _serves_workers() -> bool:
+    done = subprocess.run(
+        [sys.executable, "-m", "screening", "serve", "--help"],
+        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    return "--workers" in done.stdout
+
+
+def run(plan: Plan, folder: Path, say: Callable[..., None]) -> dict[str, Any]:
+    """The whole of it."""
+    nation = Nation(plan.size)
+    answering, asking = cores()
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "plan": asdict(plan),
+        "cores": {"answering": answering, "asking": asking},
+    }
+    say(f"a registry of {plan.size.listed:,} numbers …")
+    state = folder / "state"
+    results["setup_seconds"] = round(nation.settle_in(state), 1)
+    questions = folder / "questions"
+    write_questions(questions, 1, 50_000, nation)
+    asker = Asker(questions, asking)
+    with contextlib.ExitStack() as stack:
+        url, server = stack.enter_context(index_server(state, answering))
+        service = stack.enter_context(serving(state, on=[answering]))
+        peer = stack.enter_context(lua(state, nation, redis_url=url, on=[answering]))
+        slow = stack.enter_context(fastapi(state, on=[answering]))
+        three = [service, peer, slow]
+        results["checked"] = {each.name: check(each, nation, questions) for each in three}
+        say("every contestant answers what it must; calls a second on one core, closed loop:")
+        told = results["capacity"] = capacity(asker, three, server, plan, say)
+        results["ratios"] = {name: ratios(told, name) for name in (NGINX, FASTAPI)}
+        rates = {name: each["rate"]["median"] for name, each in told.items()}
+        say("latency from the instant a call is due, open loop:")
+        lower = min(rates[SERVICE], rates[NGINX])
+        results["tails"] = tails(asker, [service, peer], lower, plan, say)
+        results["sweep"] = sweep(asker, [service, peer], rates, plan)
+        results["memory"] = {
+            each.name: {
+                "rss": sum(m.rss for m in each.memory()),
+                "pss": sum(m.pss for m in each.memory()),
+            }
+            for each in three
+        }
+        results["ready_seconds"] = {each.name: round(each.ready_seconds, 2) for each in three}
+    with index_server(state, answering):
+        say("stages, and two workers against one …")
+        with _on(answering):
+            results["stages"] = stages(state, nation)
+        rest = told[SERVICE]["cpu_us"] - sum(results["stages"][each] for each in STAGES)
+        results["stages"]["rest"] = round(rest, 2)
+        results["scaling"] = scaling(asker, state, rates[SERVICE], plan, say)
+    return results
+
+
+@contextlib.contextmanager
+def _on(core: int) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The figures for people, with what they were taken on and how to take them again."""
+    told, both = results["capacity"], results["tails"]
+    does = ("whole decision", "lookup only", "same decision")
+    heads = [f"{name}, {what}" for name, what in zip((SERVICE, NGINX, FASTAPI), does, strict=True)]
+    lines = [
+        _row("one core, index server included", heads),
+        "|---|--:|--:|--:|",
+        _row("calls a second (lowest–highest of the rounds)", [_rate(told[n]["rate"]) for n in
+             (SERVICE, NGINX, FASTAPI)]),
+        _row("the service to it, median of the rounds", ["", *(
+             f"**{r['median']:.2f}** ({r['low']:.2f}–{r['high']:.2f})"
+             for r in (results["ratios"][NGINX], results["ratios"][FASTAPI]))]),
+        _row("processor time a call, µs: own + index server", [
+             f"{told[n]['cpu_us']:.1f} + {told[n]['index_cpu_us']:.1f}"
+             for n in (SERVICE, NGINX, FASTAPI)]),
+    ]  # fmt: skip
+    for share, row in both.items():
+        offered = f"at {row['rate']:,} calls/s, open loop ({share} of the lower), ms"
+        lines += [
+            _row(
+                f"{name} {offered}",
+                [*(f"{row[n]['all'][name] / 1e3:.2f}" for n in (SERVICE, NGINX)), ""],
+            )
+            for name in ("p99", "p99.9")
+        ]
+        lines.append(
+            _row(
+                "… the generator's own lateness, p99, ms",
+                [*(f"{row[n]['all']['lag_p99'] / 1e3:.3f}" for n in (SERVICE, NGINX)), ""],
+            )
+        )
+    lines.append(
+        _row(
+            "memory, MiB (PSS)",
+            [f"{results['memory'][n]['pss'] / 2**20:.0f}" for n in (SERVICE, NGINX, FASTAPI)],
+        )
+    )
+    lines.append(
+        _row(
+            "start to ready, s",
+            [f"{results['ready_seconds'][n]:.2f}" for n in (SERVICE, NGINX, FASTAPI)],
+        )
+    )
+    parts = results["stages"]
+    lines += [
+        "",
+        "| stage of a call | " + " | ".join((*STAGES, "kernel, loop and HTTP")) + " |",
+        "|---|" + "--:|" * (len(STAGES) + 1),
+        "| processor time, µs | "
+        + " | ".join(f"{parts[each]:.1f}" for each in (*STAGES, "rest"))
+        + " |",
+    ]
+    if results["scaling"]:
+        two = results["scaling"]
+        costs = f"{two['cpu_us_one']:.1f} µs with one and {two['cpu_us_two']:.1f} µs with two"
+        lines += ["", f"Two workers answer {two['two_for_one']:.2f} times what one does:"]
+        lines += [f"a call takes {costs} of processor time, at {two['rate']:,} calls a second."]
+    lines += ["", f"`make bench`: {in_words(results['machine'])}.", ""]
+    return "\n".join(lines)
+
+
+def _row(name: str, values: Sequence[str]) -> str:
+    return f"| {name} | " + " | ".join(values) + " |"
+
+
+def _rate(spread: dict[str, float]) -> str:
+    return f"**{spread['median']:,.0f}** ({spread['low']:,.0f}–{spread['high']:,.0f})"
+
+
+def verdicts(results: dict[str, Any]) -> list[tuple[bool, str]]:
+    """Each promise, with whether it held."""
+    ahead, slow = results["ratios"][NGINX]["median"], results["ratios"][FASTAPI]["median"]
+    held = [
+        (ahead >= 1.3, f"{ahead:.2f} times nginx + Lua + Redis, 1.3 promised"),
+        (slow >= 4, f"{slow:.2f} times FastAPI + pydantic, 4 promised"),
+    ]
+    for share, row in results["tails"].items():
+        ours, theirs = row[SERVICE], row[NGINX]
+        for name in ("p99", "p99.9"):
+            a, b = ours["all"][name] / 1e3, theirs["all"][name] / 1e3
+            held.append((a <= b, f"{name} at {share}: {a:.2f} ms, the peer's {b:.2f} ms"))
+        for each, told in ((SERVICE, ours), (NGINX, theirs)):
+            late, of = told["all"]["lag_p99"] / 1e3, told["all"]["p99"] / 1e3
+            words = f"p99 {late:.3f} ms late, a tenth of {of:.2f} ms allowed"
+            held.append((told["lag_is_small"], f"generator at {share} to {each}: {words}"))
+    if results["scaling"]:
+        two = results["scaling"]["two_for_one"]
+        held.append((two >= 1.7, f"two workers {two:.2f} times one, 1.7 promised"))
+    return held
+
+
+def picture(results: dict[str, Any]) -> str:
+    """Three panels: calls a second, the tail at 80 %, and what rates cost in tail."""
+    told = results["capacity"]
+    ratio = results["ratios"]
+    notes = {
+        SERVICE: "the whole decision",
+        NGINX: f"lookup only · service {ratio[NGINX]['median']:.2f}×",
+        FASTAPI: f"same decision · service {ratio[FASTAPI]['median']:.2f}×",
+    }
+    shown = [
+        plots.Bar(n, *(told[n]["rate"][k] for k in ("median", "low", "high")), notes[n])
+        for n in (SERVICE, NGINX, FASTAPI)
+    ]
+    rounds = len(told[SERVICE]["rounds"])
+    width, height = 430, 330
+    row = results["tails"]["80%"]
+    curves = {n: [(p, v / 1e3) for p, v in row[n]["curve"]] for n in (SERVICE, NGINX)}
+    every = [v for points in curves.values() for _, v in points]
+    most = max(p for points in curves.values() for p, _ in points)
+    swept = {n: [(r, v / 1e3) for r, v in points] for n, points in results["sweep"].items()}
+    ends = [v for points in swept.values() for _, v in points]
+    panels = [
+        plots.bars(
+            "Calls a second on one core", shown,
+            about=f"index server included, closed loop, median of {rounds} rounds and spread",
+            width=width, height=height,
+        ),
+        plots.plot(
+            f"Latency by percentile at {row['rate']:,} calls/s",
+            plots.percentiles(most),
+            plots.logarithmic("ms", min(every), max(every)),
+            [plots.Series(n, points) for n, points in curves.items()],
+            about="open loop, from the instant a call is due; 80 % of the lower capacity",
+            width=width, height=height, at=(width + 10, 0),
+        ),
+        plots.plot(
+            "Throughput against p99",
+            plots.linear("calls a second offered", max(r for p in swept.values() for r, _ in p)),
+            plots.logarithmic("p99, ms", min(ends), max(ends)),
+            [plots.Series(n, points, dots=True) for n, points in swept.items()],
+            about="open loop, each up to 90 % of its own capacity",
+            width=width, height=height, at=(2 * (width + 10), 0),
+        ),
+    ]  # fmt: skip
+    return plots.side_by_side(
+        panels, width=3 * width + 20, height=height, foot=in_words(results["machine"])
+    )
+
+
+def main() -> int:
+    """Run it; see --help."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small and short: does it run?")
+    parser.add_argument("--rounds", type=int, help="how many (5)")
+    parser.add_argument("--state", type=Path, help="keep the registry here for the next run")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results are written")
+    parser.add_argument("--picture", type=Path, help=f"where the picture is written ({PICTURE})")
+    asked = parser.parse_args()
+    missing = [package for command, package in NEEDED.items() if shutil.which(command) is None]
+    if missing:
+        sys.exit("missing: apt-get install --no-install-recommends " + " ".join(missing))
+    plan = QUICK if asked.quick else Plan()
+    if asked.rounds:
+        plan = Plan(**{**{f: getattr(plan, f) for f in Plan.__slots__}, "rounds": asked.rounds})
+    say = Console(highlight=False, soft_wrap=True).print
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        results = run(plan, asked.state or Path(name), say)
+    results["seconds"] = round(time.monotonic() - began)
+    asked.results.mkdir(parents=True, exist_ok=True)
+    (asked.results / "contest.json").write_text(json.dumps(results, indent=1) + "\n")
+    (asked.results / "contest.md").write_text(markdown(results))
+    drawn = asked.picture or (asked.results / "contest.svg" if asked.quick else PICTURE)
+    drawn.parent.mkdir(parents=True, exist_ok=True)
+    drawn.write_text(picture(results))
+    print(markdown(results))
+    for held, words in verdicts(results):
+        say(f"[{'green' if held else 'red'}]{'held' if held else 'MISSED'}[/]  {words}")
+    say(f"{results['seconds']} s; {asked.results}/contest.json, contest.md; {drawn}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -173,13 +173,13 @@ def _ready(port: int, name: str) -> bool:
 
 
 def serving(
-    folder: Path, *, on: Sequence[int], workers: int = 0
+    folder: Path, *, on: Sequence[int], workers: int = 0, **settings: str
 ) -> contextlib.AbstractContextManager[Contestant]:
     """`screening serve` over a folder; `workers` 0 leaves the number to the service."""
     words = [sys.executable, "-m", "screening", "serve"]
     if workers:
         words += ["--workers", str(workers)]
-    return started(SERVICE, words, folder=folder, on=on)
+    return started(SERVICE, words, folder=folder, on=on, **settings)
 
 
 def fastapi(folder: Path, *, on: Sequence[int]) -> contextlib.AbstractContextManager[Contestant]:

@@ -147,7 +147,7 @@ def percentile_curve(microseconds: npt.NDArray[Any]) -> list[tuple[float, float]
     if not len(microseconds):
         return []
     made, share = histogram(microseconds), 0.5
-    at = [0.0, 10.0, 20.0, 30.0, 40.0]
+    at = [1.0, 10.0, 20.0, 30.0, 40.0]
     while share >= 2 / len(microseconds):
         at += [100 * (1 - share), 100 * (1 - share * 0.7)]
         share /= 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 COLOURS: Final = ("#2563eb", "#ea580c", "#64748b", "#16a34a", "#9333ea")
-LEFT, RIGHT, TOP, BOTTOM = 64, 18, 62, 48
+LEFT, RIGHT, TOP, BOTTOM = 64, 18, 68, 48
 _INK, _PALE, _GRID = "#0f172a", "#64748b", "#e2e8f0"
 FONT: Final = "font-family:system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
 
@@ -51,7 +51,7 @@ class Bar:
     note: str = field(default="")
 
 
-def linear(title: str, high: float, *, low: float = 0.0, form: str = "{:,.0f}") -> Axis:
+def linear(title: str, high: float, *, low: float = 0.0, form: str = "{:,g}") -> Axis:
     """From `low` to a round number past `high`, about five steps apart."""
     high = high if high > low else low + 1
     rough = (high - low) / 5
@@ -116,7 +116,7 @@ def plot(
         parts.append(_text(along, height - BOTTOM + 18, words, anchor="middle"))
     parts.append(f'<path d="M{LEFT} {height - BOTTOM}H{width - RIGHT}" stroke="{_PALE}"/>')
     parts.append(_text((LEFT + width - RIGHT) / 2, height - 10, x.title, anchor="middle"))
-    parts.append(_text(LEFT - 52, TOP - 8, y.title))
+    parts.append(_text(LEFT - 52, TOP - 10, y.title))
     legend = width - RIGHT
     for n, each in reversed(list(enumerate(series))):
         colour = each.colour or COLOURS[n % len(COLOURS)]

@@ -5,6 +5,7 @@
  * QUESTIONS  lines: N or R, then a JSON object whose call_id is twelve '@', filled in with a
  *            number that no other call of this run has (N), or that of the call before (R);
  *            asked in turn, over and over. BASE is where the numbers begin.
+ * DRAIN_MS   how long after the last call was due its answer is waited for.
  * SCHEDULE   uint64 little endian: nanoseconds after the start, rising, one a call.
  * OUT        int64 the start on CLOCK_MONOTONIC, then a `struct call` for each call.
  *
@@ -154,7 +155,7 @@ int main(int count, char **words)
     size_t next = 0, settled = 0, unsent = 0;
     char question[QUESTION_BYTES];
     struct epoll_event events[EVENTS];
-    int64_t start = now_ns() + 20000000, stop = -1;
+    int64_t start = now_ns() + 20000000, stop = (calls ? (int64_t)due[calls - 1] : 0) + drain;
     int was_full = 0;
 
     while (settled < calls) {
@@ -191,8 +192,7 @@ int main(int count, char **words)
             now = now_ns() - start;
         }
         if (next < calls && (int64_t)due[next] > now) was_full = 0;
-        if (next == calls && stop < 0) stop = now + drain;
-        if (stop >= 0 && now > stop) break;
+        if (now > stop) break;
         int ready = epoll_wait(epoll, events, EVENTS, 0);
         for (int n = 0; n < ready; n++) {
             struct connection *from = &pool[events[n].data.u32];

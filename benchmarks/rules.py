@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import marshal
+import os
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from cel_expr_python import cel
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import service
+from benchmarks.contestants import serving
 from benchmarks.rule_sets import write_packs
 from benchmarks.traffic import questions
 from consent.calling import CallingSide, Registry
@@ -225,7 +226,9 @@ def reloads(folder: Path, *, size: int, count: int, seconds: float, rate: int) -
     packs = write_packs(folder / "reloaded", size, seed=SEED)
     state = folder / "state"
     state.mkdir()
-    with service(state, SCREENING_RULES_DIR=str(packs)) as url:
+    usable = sorted(os.sched_getaffinity(0))
+    with serving(state, on=usable, SCREENING_RULES_DIR=str(packs)) as contestant:
+        url = f"http://127.0.0.1:{contestant.port}"
 
         async def both() -> tuple[list[float], list[float]]:
             await drive(url, 2, rate, asyncio.Event())  # warm

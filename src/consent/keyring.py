@@ -81,8 +81,12 @@ class Keyring:
 
     def reload(self) -> None:
         """Takes in keys that were added to the file. Raises KeyringError."""
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             self._take(_read(self._path))
+        except FileNotFoundError as gone:
+            raise KeyringError(f"the key file is gone: {gone.filename}") from None
 
     @classmethod
     def rotate(cls, path: Path, purpose: str) -> Self:
@@ -134,6 +138,9 @@ class Keyring:
         """Opens what `encrypt` sealed. Raises KeyringError if key, place or bytes are others."""
         version = int.from_bytes(sealed[:VERSION_BYTES])
         cipher = self._ciphers.get(version)
+        if cipher is None:
+            self.reload()  # another process may have rotated them
+            cipher = self._ciphers.get(version)
         if cipher is None:
             known = ", ".join(map(str, sorted(self._ciphers)))
             raise KeyringError(

@@ -12,7 +12,8 @@ them, with a name behind and comments after #. Without that setting no signature
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
@@ -66,6 +67,15 @@ class SigningKey:
         return cls(key)
 
     @classmethod
+    def load_or_create(cls, path: Path) -> Self:
+        """The key of a file, made where there is none. Raises SigningError."""
+        if not path.exists():
+            # Another process may make it first, and its key is then the installation's.
+            with suppress(SigningError):
+                return cls.create(path)
+        return cls.load(path)
+
+    @classmethod
     def load(cls, path: Path) -> Self:
         """The key of a file that only its owner can read."""
         try:
@@ -106,6 +116,11 @@ class TrustedKeys:
         if not keys:
             raise SigningError(f"{path} holds no public key: expected one that rules are signed by")
         return cls({key_id(_raw(key)): key for key in keys})
+
+    @classmethod
+    def of(cls, keys: Iterable[SigningKey]) -> Self:
+        """Those of some private keys."""
+        return cls({key.id: Ed25519PublicKey.from_public_bytes(key.public) for key in keys})
 
     def check(self, digest: str, *, signature: bytes, of: Signed = Signed.BUNDLE) -> None:
         """Raises SigningError unless a trusted key signed it, or none has to."""

@@ -20,13 +20,17 @@ from screening import __version__
 from screening.access import AccessError
 from screening.commands import (
     audit,
+    chain,
     check,
+    comparison,
     consent,
     entity,
+    erasure,
     index,
     keys,
     lists,
     log,
+    rotation,
     rules,
     serve,
     subscriber,
@@ -65,14 +69,21 @@ app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.command("audit")(audit.audit)
 app.command("wash")(wash.wash_file)
+consent.app.command("verify")(chain.verify)
+consent.app.command("checkpoint-key")(chain.checkpoint_key)
+subscriber.app.command("erase")(erasure.erase)
+index.app.command("verify")(comparison.verify)
+keys.app.command("rotate")(rotation.rotate)
 app.add_typer(lists.app, name="lists", help="Load, show and roll back lists.")
 app.add_typer(rules.app, name="rules", help="Check, push, activate and roll back rule packs.")
-app.add_typer(consent.app, name="consent", help="Grant, revoke, list and export consents.")
+app.add_typer(
+    consent.app, name="consent", help="Grant, revoke, list and export consents; verify the ledger."
+)
 app.add_typer(entity.app, name="entity", help="Register who calls, and who calls for whom.")
 app.add_typer(subscriber.app, name="subscriber", help="What subscribers set for themselves.")
-app.add_typer(index.app, name="index", help="Look at the index, rebuild it.")
+app.add_typer(index.app, name="index", help="Look at the index, verify and rebuild it.")
 app.add_typer(log.app, name="log", help="Verify, search and export the decision record.")
-app.add_typer(keys.app, name="keys", help="Make, list and revoke keys.")
+app.add_typer(keys.app, name="keys", help="Make, list and revoke keys; rotate those of the ledger.")
 
 
 def _version(wanted: bool) -> None:

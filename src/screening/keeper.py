@@ -81,6 +81,7 @@ class Keeper:
             if lacks_lists(record, store):
                 raise IndexLost("a list in force is not readable in every shard of the index")
         self.epoch, self.applied = record.index_epoch(), applied
+        record.ledger.finish_erasures(applied)
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""

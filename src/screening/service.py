@@ -35,6 +35,7 @@ from consent.zones import zones_of
 from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal, bearer_of
 from screening.blast_radius import Guard
+from screening.checkpoints import Checkpoints
 from screening.distribution import CHANNEL, answer
 from screening.endpoint import Scope
 from screening.garbage import settle
@@ -65,6 +66,7 @@ KEEPER_GONE_SECONDS: Final = 0.25
 
 ANNOUNCED_AGAIN_SECONDS: Final = 1.0
 RECALL_INTERVAL_SECONDS: Final = 1.0
+CHECKPOINT_INTERVAL_SECONDS: Final = 1.0
 WRITERS: Final = 8
 """Threads for what goes to the record: one that is slow must not hold up what follows it."""
 
@@ -119,6 +121,7 @@ class Service:
         self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self.honey = Honey(settings.honey, region=settings.region)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
+        self._checkpoints = Checkpoints(state)
         self._access = Access.load(state.keys_path)
         self._clients = Clients.load(settings.clients)
         self._seen: dict[str, object] = {}
@@ -159,6 +162,7 @@ class Service:
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
             asyncio.create_task(self.recorder.keep()),
+            asyncio.create_task(self._repeat(self._keep_checkpoints, CHECKPOINT_INTERVAL_SECONDS)),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
@@ -176,6 +180,8 @@ class Service:
         await self._keeper.stop()
         await asyncio.to_thread(self._writers.shutdown)
         self.registrar.close()
+        # What was appended since the last one shall not wait for the next start.
+        await self._keep_checkpoints(sign=True)
         await asyncio.to_thread(self.recall.close)
         await self.reader.close()
 
@@ -243,6 +249,15 @@ class Service:
     def _rules_digest(self) -> str:
         packs = self.screener.packs
         return packs.digest if packs is not None else ""
+
+    async def _keep_checkpoints(self, *, sign: bool = False) -> None:
+        failure = ""
+        try:
+            await asyncio.to_thread(self._checkpoints.step, sign=sign)
+        except (RecordUnavailable, RecordError, OSError) as gone:
+            failure = str(gone)
+        if failure != self._failures.get("checkpoints", ""):
+            self._noted("checkpoints", failure)
 
     def revisions(self) -> dict[str, str]:
         """The rule sets in force: name to name@revision."""

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     clients_file: Path | None = Field(
         None, description="Clients and what they may assert; empty: clients.toml of the state."
     )
+    checkpoint_file: Path | None = Field(
+        None,
+        description="File that signed checkpoints of the ledger are added to, best on storage of "
+        "others; empty: checkpoints.jsonl of the state.",
+    )
     region: RegionCode = Field(
         "", description="ISO 3166-1 country of national digits when a question names none."
     )
@@ -119,3 +124,8 @@ class Settings(BaseSettings):
     def honey(self) -> Path:
         """The file of the numbers that nobody should ever wash."""
         return self.honey_file or self.state_dir / "honey.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The file that signed checkpoints of the ledger are added to."""
+        return self.checkpoint_file or self.state_dir / "checkpoints.jsonl"

@@ -6,26 +6,36 @@ import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from consent.index import IndexRefused, IndexStore, IndexUnavailable, name_epoch
 from consent.keyring import Keyring
 from consent.projection import attach
 from consent.record import Record
+from consent.signing import SigningKey
 from screening.embedded import EmbeddedServer
 from screening.settings import Settings
 
 log = logging.getLogger(__name__)
+
+SECRETS: Final = "secrets.json"
+CHECKPOINT_KEY: Final = "checkpoint.pem"
+"""The key that signs where the ledger has come to, made on the first start."""
 
 
 class State:
     """What the service and the commands work on; `redis_url` is of the index server, `embedded`
     that server where it is ours to run."""
 
-    def __init__(self, settings: Settings, keyring: Keyring, redis_url: str) -> None:
+    def __init__(
+        self, settings: Settings, keyring: Keyring, signer: SigningKey, redis_url: str
+    ) -> None:
         self.settings = settings
         self.folder: Path = settings.state_dir
         self.keys_path: Path = settings.state_dir / "keys.json"
+        self.secrets_path: Path = settings.state_dir / SECRETS
         self.keyring = keyring
+        self.signer = signer
         self.redis_url = redis_url
         self.embedded: EmbeddedServer | None = None
         self._record: Record | None = None
@@ -38,7 +48,9 @@ class State:
         """
         with self._opening:
             if self._record is None:
-                self._record = Record.open(self.settings.database, keyring=self.keyring)
+                self._record = Record.open(
+                    self.settings.database, keyring=self.keyring, signer=self.signer
+                )
             return self._record
 
     @property
@@ -86,11 +98,13 @@ class State:
 def open_files(settings: Settings) -> Iterator[State]:
     """The state without its index, for what needs none; makes what does not exist yet.
 
-    Raises KeyringError, and OSError where the folder cannot be made.
+    Raises KeyringError, SigningError, and OSError where the folder cannot be made.
     """
     folder = settings.state_dir
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = State(settings, Keyring.load_or_create(folder / "secrets.json"), settings.redis_url)
+    keyring = Keyring.load_or_create(folder / SECRETS)
+    signer = SigningKey.load_or_create(folder / CHECKPOINT_KEY)
+    state = State(settings, keyring, signer, settings.redis_url)
     try:
         yield state
     finally:

@@ -27,6 +27,7 @@ from consent.facts import ALL_BIT, NO_PROFILE, Consent
 from consent.index import layout
 from consent.index.address import Kind, parse_servers
 from consent.index.blocks import Blocks, Numbers, count_gaps
+from consent.index.contents import Contents, places, read_bucket, read_personal
 from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
 from consent.index.servers import ServerError, open_servers, primaries, routes
 
@@ -616,6 +617,43 @@ class IndexStore:
                 words = (self._field, self._proof, reached[shard], sequence, *finished)
                 pipe.eval(_ADVANCE, 1, layout.stamp_key(shard), *words)
             self._prove(pipe.execute())
+
+    # What lies there.
+
+    def contents(self, numbers: Iterable[int]) -> dict[int, Contents]:
+        """What is held for some numbers and for all that share a bucket with one of them."""
+        wanted = sorted(set(numbers))
+        width = layout.bucket_width(self._epoch)
+        buckets = sorted({called // width for called in wanted})
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for bucket in buckets:
+                pipe.hgetall(layout.bucket_key(bucket * width, width))
+            answers = pipe.execute()
+        found = {called: Contents() for called in wanted}
+        for bucket, fields in zip(buckets, answers, strict=True):
+            found |= read_bucket(bucket, width, fields)
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
+            for called in found:
+                pipe.hgetall(layout.personal_key(called))
+            answers = pipe.execute()
+        for held, fields in zip(found.values(), answers, strict=True):
+            held.personal = read_personal(fields)
+        return found
+
+    def random_places(self, count: int) -> list[int]:
+        """Numbers that share a bucket with some that are held, drawn from the keys at random.
+
+        Fewer than `count` where most of the keys are lists.
+        """
+        keys: list[bytes] = []
+        with self._faults():
+            nodes = list(primaries(self._server, self._servers).values())
+            for client in nodes:
+                with client.pipeline(transaction=False) as pipe:
+                    for _ in range(2 * count // len(nodes)):
+                        pipe.randomkey()
+                    keys += [key for key in pipe.execute() if key is not None]
+        return places(keys, layout.bucket_width(self._epoch))[:count]
 
     # Announcements.
 

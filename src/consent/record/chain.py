@@ -146,11 +146,16 @@ class Flaw:
 
 
 def first_flaw(
-    ledger: bytes, entries: Iterable[Entry], checkpoints: Iterable[Checkpoint]
+    ledger: bytes,
+    entries: Iterable[Entry],
+    checkpoints: Iterable[Checkpoint],
+    *,
+    through: int = 0,
 ) -> Flaw | None:
     """The first event that was altered, taken out or moved, None where every link holds.
 
-    `entries` are all of the ledger's, in order; `checkpoints` are those whose signature holds.
+    `entries` are all of the ledger's, in order; `checkpoints` are those whose signature holds;
+    `through` is a sequence that was given to an event.
     """
     return first_broken(ledger.hex(), entries, checkpoints, before=genesis(ledger))
 
@@ -192,6 +197,8 @@ def first_broken(
     if heads:
         mark = heads[min(heads)]
         return Flaw(last + 1, f"missing: the ledger was cut, {_seen(mark)}")
+    if last < through:
+        return Flaw(last + 1, f"missing: the ledger was cut, it had {through} events")
     return None
 
 

@@ -200,6 +200,11 @@ def next_value(connection: Connection, name: str, by: int = 1) -> int:
     return int(connection.execute(raised).scalar_one())
 
 
+def hold(connection: Connection, name: str) -> None:
+    """Makes other writers of a counter wait for our commit, without raising it."""
+    connection.execute(select(counter.c.value).where(counter.c.name == name).with_for_update())
+
+
 def current_value(connection: Connection, name: str) -> int:
     """The value of a counter."""
     return int(

@@ -4,6 +4,7 @@ Sequences rise by one without gaps, and each event's hash covers the one before 
 """
 
 import json
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -15,8 +16,8 @@ from consent.held import Held
 from consent.keyring import Keyring, KeyringError, seal, unseal
 from consent.record.audit import write_audit
 from consent.record.body import NEEDS_HELD, check, completed
-from consent.record.chain import Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
-from consent.record.database import Database, RecordError, current_value, next_value
+from consent.record.chain import ID_BYTES, Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
+from consent.record.database import Database, RecordError, current_value, hold, next_value
 from consent.record.instant import Clock, from_us, to_us
 from consent.record.once import Once, RecordConflict, done_before, keep_done
 from consent.record.schema import checkpoint, entity, event, subject
@@ -25,15 +26,19 @@ from consent.record.subjects import (
     Subject,
     Subjects,
     expect_token_version,
+    follow_token_version,
     ledger_id,
     open_subject,
     rotate_subjects,
     set_token_version,
+    stale,
 )
 from consent.signing import SigningKey
 
 PAGE: Final = 1000
 """Rows of one read: short transactions, so that a long replay does not hold back the WAL."""
+
+SAMPLED_AT_ONCE: Final = 50
 
 CHECKPOINT_EVENTS: Final = 10_000
 """Events after which the chain is signed, though less time has passed than between two signings."""
@@ -192,10 +197,27 @@ class Ledger:
 
     def entries_of(self, called: int) -> list[tuple[Event, Entry]]:
         """The same with each event's row as the chain has it: the proof that goes with it."""
-        query = _sealed(entries=True).where(subject.c.token.in_(self._keyring.digests(called)))
+        query = _sealed(entries=True)
         with self._database.read() as connection:
+            follow_token_version(connection, self._keyring)
+            query = query.where(subject.c.token.in_(self._keyring.digests(called)))
             rows = connection.execute(query).all()
         return [(self._event(row), Entry(*row[: len(Entry._fields)])) for row in rows]
+
+    def sample(self, count: int) -> list[int]:
+        """Numbers that the ledger knows, at random: runs of subjects, whose ids are random."""
+        found: set[int] = set()
+        known = select(subject.c.id, subject.c.sealed)
+        known = known.where(subject.c.sealed != b"", subject.c.token_version != 0)
+        for _ in range(-(-count // SAMPLED_AT_ONCE)):
+            first = secrets.token_bytes(ID_BYTES)
+            query = known.order_by(subject.c.id).limit(min(count, SAMPLED_AT_ONCE))
+            with self._database.read() as connection:
+                rows = connection.execute(query.where(subject.c.id >= first)).all()
+                # Beyond the last one it goes on with the first.
+                rows = rows or connection.execute(query).all()
+            found |= {open_subject(self._keyring, row.id, row.sealed).number for row in rows}
+        return sorted(found)
 
     def held(self, called: int) -> Held:
         """What the events of a number amount to."""
@@ -204,8 +226,9 @@ class Ledger:
     def events_of_each(self, numbers: Collection[int]) -> dict[int, list[Event]]:
         """Every event of the present subscription of each of some numbers, in order."""
         found: dict[int, list[Event]] = {number: [] for number in numbers}
-        tokens = [token for number in found for token in self._keyring.digests(number)]
         with self._database.read() as connection:
+            follow_token_version(connection, self._keyring)
+            tokens = [token for number in found for token in self._keyring.digests(number)]
             for start in range(0, len(tokens), VARIABLES):
                 theirs = subject.c.token.in_(tokens[start : start + VARIABLES])
                 for row in connection.execute(_sealed().where(theirs)).all():
@@ -239,6 +262,11 @@ class Ledger:
             return current_value(connection, "event")
 
     # The chain
+
+    def id(self) -> str:
+        """What the chain begins with: no other ledger has it."""
+        with self._database.read() as connection:
+            return ledger_id(connection)
 
     def checkpoint(self) -> Checkpoint | None:
         """Signs where the chain has come to, if it went on since it was last signed."""
@@ -278,8 +306,8 @@ class Ledger:
         how many events were looked at since it was told before.
         """
         with self._database.read() as connection:
-            ledger = ledger_id(connection)
-        return first_flaw(bytes.fromhex(ledger), self._entries(progress), checkpoints)
+            ledger, last = ledger_id(connection), current_value(connection, "event")
+        return first_flaw(bytes.fromhex(ledger), self._entries(progress), checkpoints, through=last)
 
     def _entries(self, progress: Callable[[int], None] | None) -> Iterator[Entry]:
         after = 0
@@ -299,13 +327,19 @@ class Ledger:
     # Keys
 
     def rotate(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Writes every subject anew under the newest keys; the answer is how many there were.
+        """Writes what is not under the newest keys anew; the answer is how many subjects that was.
 
         May be broken off and begun again. The chain is not touched.
         """
         with self._database.write() as connection:
             set_token_version(connection, self._keyring)
         return rotate_subjects(self._database, self._keyring, progress)
+
+    def unrotated(self) -> int:
+        """How many subjects are not under the newest keys: what a rotation has still to do."""
+        query = select(func.count()).where(stale(self._keyring))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def finish_erasures(self, applied: int) -> int:
         """Destroys the keys of erased subscriptions; the answer is how many.
@@ -319,6 +353,7 @@ class Ledger:
         if waiting is None:
             return 0
         with self._database.write() as connection:
+            hold(connection, "event")
             done = connection.execute(
                 update(subject).where(due).values(sealed=b"", erase_after=None)
             )

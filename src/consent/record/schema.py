@@ -127,6 +127,12 @@ subject: Final = Table(
     Column("token_version", Integer, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("erase_after", BigInteger),
+    Index(
+        None,
+        "erase_after",
+        sqlite_where=text("erase_after IS NOT NULL"),
+        postgresql_where=text("erase_after IS NOT NULL"),
+    ),
 )
 """Who an event is about, one row a subscription: all that ties a random id to a number.
 

@@ -8,11 +8,21 @@ import secrets
 from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from consent.keyring import KEY_BYTES, Keyring
+from consent.keyring import KEY_BYTES, VERSION_BYTES, Keyring
 from consent.record.chain import ID_BYTES, LEDGER
-from consent.record.database import Database, RecordError
+from consent.record.database import Database, RecordError, hold
 from consent.record.schema import setting, subject
 
 VARIABLES: Final = 500
@@ -95,18 +105,31 @@ def _seal(keyring: Keyring, who: Subject) -> bytes:
     return keyring.encrypt(who.key + who.number.to_bytes(8), who.id)
 
 
+def stale(keyring: Keyring) -> ColumnElement[bool]:
+    """Whether a subject is not written under the newest keys of the keyring."""
+    token, data = keyring.version("token"), keyring.version("data").to_bytes(VERSION_BYTES)
+    return and_(
+        subject.c.sealed != b"",
+        or_(
+            and_(subject.c.token_version != 0, subject.c.token_version != token),
+            func.substr(subject.c.sealed, 1, VERSION_BYTES) != data,
+        ),
+    )
+
+
 def rotate_subjects(
     database: Database, keyring: Keyring, progress: Callable[[int], None] | None
 ) -> int:
-    """Writes every subject anew under the newest keys of the keyring, page by page."""
+    """Writes every stale subject anew under the newest keys of the keyring, page by page."""
     after, done = b"", 0
-    query = select(subject).order_by(subject.c.id).limit(ROTATED_AT_ONCE)
+    query = select(subject).where(stale(keyring)).order_by(subject.c.id).limit(ROTATED_AT_ONCE)
     while True:
         with database.write() as connection:
+            # Whoever ends or erases a subject meanwhile must not find it brought back.
+            hold(connection, "event")
             rows = connection.execute(query.where(subject.c.id > after)).all()
             for row in rows:
-                if row.sealed:
-                    _rotate(connection, keyring, row)
+                _rotate(connection, keyring, row)
         if not rows:
             return done
         after, done = rows[-1].id, done + len(rows)
@@ -137,8 +160,8 @@ def set_token_version(connection: Connection, keyring: Keyring) -> None:
         connection.execute(insert(setting).values(name=NEWEST_KEY, value=version))
 
 
-def expect_token_version(connection: Connection, keyring: Keyring) -> None:
-    """Takes in keys that were added meanwhile: without them a number would get a second subject.
+def follow_token_version(connection: Connection, keyring: Keyring) -> None:
+    """Takes in keys that were added meanwhile: without them no number would be found again.
 
     Raises RecordError where the key file does not have them.
     """
@@ -150,6 +173,13 @@ def expect_token_version(connection: Connection, keyring: Keyring) -> None:
             f"the ledger is written with token key version {newest} and the key file has none "
             "above " + str(keyring.version("token")) + ": copy the newest one to this node"
         )
+
+
+def expect_token_version(connection: Connection, keyring: Keyring) -> None:
+    """The same before a write, and nobody writes after it whose keyring is behind this one."""
+    follow_token_version(connection, keyring)
+    if keyring.version("token") > int(_setting(connection, NEWEST_KEY) or 1):
+        set_token_version(connection, keyring)
 
 
 def _setting(connection: Connection, name: str) -> str:

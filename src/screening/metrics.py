@@ -30,6 +30,12 @@ _BUCKETS: Final = (
 """50 µs to 100 ms: below is nothing, above no switch still waits."""
 
 
+_ENFORCEMENT_BUCKETS: Final = (
+    0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60,
+)  # fmt: skip
+"""100 ms is promised; what waits for the index takes as long as that is gone."""
+
+
 _ACTIVATION_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1, 1.5, 2, 5, 10, 60)
 """2 s is promised."""
 
@@ -147,6 +153,15 @@ class Metrics:
             "screening_rules_revision_info",
             "The bundle of rules in force by its digest, or the folder, always 1.",
             ("revision",),
+            registry=registry,
+        )
+        self.enforcement_seconds = Histogram(
+            "screening_enforcement_seconds",
+            "Time until this worker decides by it, in seconds: by a decision of a subscriber from "
+            "the request, by a list or an entity from its change in the record, by the clock of "
+            "who changed it.",
+            ("facts",),
+            buckets=_ENFORCEMENT_BUCKETS,
             registry=registry,
         )
         self._lists = _Lists()

@@ -38,6 +38,7 @@ from screening.blast_radius import Guard
 from screening.checkpoints import Checkpoints
 from screening.distribution import CHANNEL, answer
 from screening.endpoint import Scope
+from screening.enforcement import Enforcement
 from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
@@ -45,6 +46,7 @@ from screening.limit import Limit
 from screening.logs import log_where
 from screening.lookup import Lookup
 from screening.metrics import Metrics
+from screening.news import CHANNEL as NEWS
 from screening.problem import Refused
 from screening.recall import FOLDER, Recall
 from screening.recording.counts import RecordingCounts
@@ -117,6 +119,10 @@ class Service:
             guard=self.guard.against,
         )
         self._keeper = Keeper(state)
+        self.enforcement = Enforcement(
+            lambda facts, seconds: self.metrics.enforcement_seconds.labels(facts).observe(seconds)
+        )
+        self._taking_in = asyncio.Lock()
         self.registrar = Registrar(state)
         self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self.honey = Honey(settings.honey, region=settings.region)
@@ -158,6 +164,7 @@ class Service:
             # A task of its own: loading a list must not hold up an activation.
             asyncio.create_task(self._repeat(self.rules.look, every)),
             asyncio.create_task(self._repeat(self._follow_announcements, ANNOUNCED_AGAIN_SECONDS)),
+            asyncio.create_task(self._repeat(self._follow_news, ANNOUNCED_AGAIN_SECONDS)),
             asyncio.create_task(self._repeat(self._watch, every)),
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
@@ -294,14 +301,24 @@ class Service:
             return
         self._noted("keys", "")
 
+    async def _follow_news(self) -> None:
+        """Look at the record at once when a change of it is announced."""
+        async with aclosing(announcements(self.redis_url, NEWS)) as heard:
+            async for _ in heard:
+                await self._follow_record()
+
     async def _follow_record(self) -> None:
         """Take in lists and entities when the record says that they changed."""
+        async with self._taking_in:
+            await self._look_at_record()
+
+    async def _look_at_record(self) -> None:
         try:
             record = await asyncio.to_thread(self._state.record)
             revision = await asyncio.to_thread(record.revision)
             if revision == self._catalogue.revision and "record" not in self._failures:
                 return
-            catalogue, side = await asyncio.to_thread(self._read_record, record)
+            catalogue, side, entities_at = await asyncio.to_thread(self._read_record, record)
         except (RecordUnavailable, RecordError, CallingSideError, OSError) as gone:
             self._noted("record", str(gone))
             return
@@ -312,6 +329,8 @@ class Service:
         else:
             self._unprepared = 0
         self._take_in(catalogue, side)
+        if catalogue.revision >= 0:
+            self.enforcement.taken_in(catalogue, entities_at=entities_at)
         self._noted("record", "")
 
     async def follow_record(self) -> None:
@@ -322,12 +341,13 @@ class Service:
         """Run a command of ours on this state; the answer is what went wrong or ""."""
         return await self._keeper.run(*words)
 
-    def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide]:
+    def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide, float]:
         folder = self._state.folder
         catalogue = Catalogue.of(record)
         entities = prepare_entities(record, folder)
         catalogue.save(folder)
-        return catalogue, CallingSide(CallingLists.load(folder), Registry(entities))
+        side = CallingSide(CallingLists.load(folder), Registry(entities))
+        return catalogue, side, record.entities.changed_at()
 
     async def _prepare_calling(self) -> None:
         """Make the calling-side file anew where it is not of the generations in force.
@@ -378,6 +398,8 @@ class Service:
         failure = await self._keeper.step()
         if failure != self._failures.get("index", ""):
             self._noted("index", failure)
+        if not failure:
+            self.enforcement.applied(self._keeper.applied)
         if self._keeper.epoch and self._keeper.epoch != self.reader.epoch:
             self._catalogue = replace(self._catalogue, revision=-1)
 
@@ -480,9 +502,13 @@ class Service:
         unchanged: Mapping[int, int] | None = None,
     ) -> Taken:
         """Commit decisions and bring them into force: see `Registrar.take`."""
-        return await self.on_record(
+        accepted = self.enforcement.accepted()
+        taken: Taken = await self.on_record(
             self.registrar.take, events, actor=actor, once=once, unchanged=unchanged
         )
+        if taken.events:
+            self.enforcement.decided(taken.sequence, accepted=accepted, in_force=taken.in_force)
+        return taken
 
     @property
     def redis_url(self) -> str:

@@ -14,6 +14,7 @@ from consent.projection import attach
 from consent.record import Record
 from consent.signing import SigningKey
 from screening.embedded import EmbeddedServer
+from screening.news import announce
 from screening.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,10 @@ class State:
         with self._opening:
             if self._record is None:
                 self._record = Record.open(
-                    self.settings.database, keyring=self.keyring, signer=self.signer
+                    self.settings.database,
+                    keyring=self.keyring,
+                    signer=self.signer,
+                    on_revision=self._announce,
                 )
             return self._record
 
@@ -61,6 +65,10 @@ class State:
             "SCREENING_REDIS_URL": self.redis_url,
             "SCREENING_DATABASE_URL": self.settings.database_url,
         }
+
+    def _announce(self) -> None:
+        if self.redis_url:
+            announce(self.redis_url)
 
     @contextlib.contextmanager
     def index(self, *, timeout_s: float = 10.0) -> Iterator[IndexStore]:

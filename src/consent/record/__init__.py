@@ -7,6 +7,7 @@ Calls block; many threads may share one record, and many processes one database.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final, Self
 
 from sqlalchemy import delete, insert, select
@@ -55,15 +56,19 @@ class Record:
         clock: Clock = time.time,
         signer: SigningKey | None = None,
         busy_timeout_ms: int = 5000,
+        on_revision: Callable[[], None] | None = None,
     ) -> Self:
         """The record at a path (SQLite) or a postgresql:// URL, made or migrated as needed.
 
-        Without a `signer` the ledger makes no checkpoints.
+        Without a `signer` the ledger makes no checkpoints. `on_revision` is called, and must not
+        raise, when lists or entities have changed through this record.
 
         Raises RecordError where it is newer than this version or the URL is none, and
         RecordUnavailable, as every method does, where the database is gone or stays locked.
         """
         database = Database.open(url, busy_timeout_ms=busy_timeout_ms)
+        if on_revision is not None:
+            database.on_revision = on_revision
         return cls(database, keyring=keyring, clock=clock, signer=signer)
 
     def close(self) -> None:

@@ -157,7 +157,7 @@ def first_flaw(
     `entries` are all of the ledger's, in order; `checkpoints` are those whose signature holds;
     `through` is a sequence that was given to an event.
     """
-    return first_broken(ledger.hex(), entries, checkpoints, before=genesis(ledger))
+    return first_broken(ledger.hex(), entries, checkpoints, before=genesis(ledger), through=through)
 
 
 def first_broken(
@@ -167,6 +167,7 @@ def first_broken(
     *,
     before: bytes,
     last: int = 0,
+    through: int = 0,
 ) -> Flaw | None:
     """The same of any chain of this name, from the one after `last` on, whose hash is `before`.
 

@@ -11,7 +11,7 @@ Invariants:
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -37,6 +37,9 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 MIGRATION_LOCK: Final = 0x53435245
 """The key of PostgreSQL's advisory lock that one migrating process holds."""
 
+RAISED: Final = "raised"
+"""Of a connection: the counter that its transaction raised."""
+
 _migrating = threading.Lock()  # Alembic's environment is global to the process
 
 
@@ -52,10 +55,16 @@ class RecordError(Exception):
         self.field = field
 
 
+def _nobody() -> None:
+    """Is told of changes until somebody else is."""
+
+
 class Database:
     """Transactions on one database; threads may share it."""
 
     def __init__(self, engine: Engine, *, name: str, busy_timeout_ms: int) -> None:
+        self.on_revision: Callable[[], None] = _nobody
+        """Called, and must not raise, once a change that workers must take in is committed."""
         self._engine = engine
         self._name = name
         self._busy_timeout_s = busy_timeout_ms / 1000
@@ -139,9 +148,13 @@ class Database:
                 self._engine.connect() as connection,
                 connection.execution_options(begin="BEGIN IMMEDIATE").begin(),
             ):
+                connection.info.pop(RAISED, None)
                 yield connection
+                revised = connection.info.pop(RAISED, "") == "revision"
         finally:
             self._writing.release()
+        if revised:
+            self.on_revision()
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -197,6 +210,7 @@ def next_value(connection: Connection, name: str, by: int = 1) -> int:
         .values(value=counter.c.value + by)
         .returning(counter.c.value)
     )
+    connection.info[RAISED] = name
     return int(connection.execute(raised).scalar_one())
 
 

@@ -10,7 +10,7 @@ from consent.category import BIT
 from consent.entity import Entity, EntityStatus
 from consent.record.audit import write_audit
 from consent.record.database import Database, RecordError, next_value
-from consent.record.instant import Clock, to_us
+from consent.record.instant import Clock, from_us, to_us
 from consent.record.once import RecordConflict
 from consent.record.schema import NUMBER_LIMIT, entity, entity_range
 from consent.record.words import nearest, slug
@@ -113,6 +113,12 @@ class Entities:
         if found is None:
             raise _unknown(name, self.ids())
         return int(found)
+
+    def changed_at(self) -> float:
+        """When an entity last changed, epoch seconds; 0 where there is none."""
+        with self._database.read() as connection:
+            newest = connection.execute(select(func.max(entity.c.changed_us))).scalar()
+        return from_us(newest or 0)
 
     def all(self, *, status: str | None = EntityStatus.ACTIVE) -> list[Entity]:
         """The entities by id: the active ones, of another status, or all of them with None."""

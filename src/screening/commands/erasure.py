@@ -1,4 +1,4 @@
-"""`screening subscriber erase`: a subscriber's right to be forgotten, with the ledger still whole."""
+"""`screening subscriber erase`: the right to be forgotten, with the ledger still whole."""
 
 import time
 from contextlib import closing

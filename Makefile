@@ -31,6 +31,9 @@ test: $(READY) $(SUITE) debian $(BUF) ## run every test but those with switches
 test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)
 	$(BIN)/python -m pytest tests/e2e
 
+crash-test: $(READY) debian ## kill a thousand writers on each database (four minutes)
+	SCREENING_TEST_KILLS=1000 $(BIN)/python -m pytest tests/screening/test_crashes.py
+
 check: $(READY) ## ruff, mypy strict, and the arrows between the packages
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks

@@ -153,26 +153,25 @@ def decision(choice: random.Random, called: int, entity: int) -> Event:
     return Event(0, time.time(), kind, called, body)
 
 
-def write(settings: Settings, step: str, seed: int, pipe: int) -> None:
+def write(state: State, step: str, seed: int, pipe: int) -> None:
     """Take down decisions, one request after the other, and die in the last one."""
     choice = random.Random(seed)
-    with open_files(settings) as state:
-        registrar = Registrar(state)
-        entity = state.record().entities.all()[0].id
-        last = choice.choice([0, 0, 1])
-        for n in range(last + 1):
-            if n == last and step:
-                registrar.in_force(0)
-                os.write(pipe, b"ready\n")
-                STEPS[step](choice)
-            called = choice.sample(NUMBERS, choice.choice([1, 3, 20]))
-            events = [decision(choice, number, entity) for number in called]
-            taken = registrar.take(events, actor="crashes")
-            if n == last and step == before_the_answer.__name__:
-                die()
-            if taken.in_force:
-                said = [[each.sequence, each.kind, each.called] for each in taken.events]
-                os.write(pipe, json.dumps(said).encode() + b"\n")
+    registrar = Registrar(state)
+    entity = state.record().entities.id_of(ENTITY)
+    last = choice.choice([0, 0, 1])
+    for n in range(last + 1):
+        if n == last and step:
+            registrar.in_force(0)
+            os.write(pipe, b"ready\n")
+            STEPS[step](choice)
+        called = choice.sample(NUMBERS, choice.choice([1, 3, 20]))
+        events = [decision(choice, number, entity) for number in called]
+        taken = registrar.take(events, actor="crashes")
+        if n == last and step == before_the_answer.__name__:
+            die()
+        if taken.in_force:
+            said = [[each.sequence, each.kind, each.called] for each in taken.events]
+            os.write(pipe, json.dumps(said).encode() + b"\n")
 
 
 def check(settings: Settings, acknowledged: list[list[Any]]) -> list[str]:
@@ -230,23 +229,21 @@ class Forked:
         return os.waitstatus_to_exitcode(status), [line for line in lines if line.endswith("\n")]
 
 
-def prepare(settings: Settings) -> None:
-    """A record and an index to begin with, and everything loaded that writers need."""
-    with open_files(settings) as state:
-        state.record().entities.put(ENTITY, title=ENTITY, categories=["loans"], actor="crashes")
-        Registrar(state).in_force(0)
-        _warm(state)
-    gc.collect()
-    gc.freeze()
+def prepare(state: State) -> None:
+    """A record and an index to begin with, and everything loaded that writers need.
 
-
-def _warm(state: State) -> None:
+    What it leaves has no connection: each writer opens its own.
+    """
+    record = state.record()
+    entity = record.entities.put(ENTITY, title=ENTITY, categories=["loans"], actor="crashes").id
     registrar = Registrar(state)
-    entity = state.record().entities.all()[0].id
     choice = random.Random(0)
     for number in NUMBERS[:40]:
         registrar.take([decision(choice, number, entity)], actor="crashes")
     registrar.close()
+    record.close()
+    gc.collect()
+    gc.freeze()
 
 
 def acknowledged(lines: list[str]) -> list[list[Any]]:
@@ -258,8 +255,13 @@ def kill_writers(settings: Settings, *, kills: int, seed: int) -> tuple[Counter[
 
     Raises AssertionError for what must not be.
     """
+    with open_files(settings) as state:
+        prepare(state)
+        return _kill(state, kills=kills, seed=seed)
+
+
+def _kill(state: State, *, kills: int, seed: int) -> tuple[Counter[str], int]:
     choice = random.Random(seed)
-    prepare(settings)
     killed: Counter[str] = Counter()
     told = 0
     fresh: list[list[Any]] = []
@@ -269,10 +271,10 @@ def kill_writers(settings: Settings, *, kills: int, seed: int) -> tuple[Counter[
         step = names[tries % len(names)]
         tries += 1
         mine = choice.random()
-        writer = Forked(lambda pipe, s=step, m=mine: write(settings, s, hash(m), pipe))  # type: ignore[misc]
+        writer = Forked(lambda pipe, s=step, m=mine: write(state, s, hash(m), pipe))  # type: ignore[misc]
         beside = None
         if choice.random() < 0.1:
-            beside = Forked(lambda pipe, m=mine: write(settings, "", hash(m) + 1, pipe))  # type: ignore[misc]
+            beside = Forked(lambda pipe, m=mine: write(state, "", hash(m) + 1, pipe))  # type: ignore[misc]
         before = writer.until_ready()
         if step == from_outside.__name__:
             time.sleep(choice.random() * 0.03)
@@ -287,7 +289,7 @@ def kill_writers(settings: Settings, *, kills: int, seed: int) -> tuple[Counter[
             fresh += acknowledged(lines)
         if tries % CHECK_EVERY == 0 or killed.total() == kills:
             told += len(fresh)
-            _expect_equal(settings, fresh)
+            _expect_equal(state.settings, fresh)
             fresh = []
     return killed, told
 

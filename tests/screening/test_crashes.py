@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from tests.conftest import server_program
 from tests.crashes import STEPS
+from tests.postgres import Postgres
 from tests.running import ROOT, environment_of
 from tests.servers import IndexServer
 
@@ -14,12 +18,26 @@ KILLS = int(os.environ.get("SCREENING_TEST_KILLS", "500"))
 """On each database."""
 
 
-def test_killed_at_each_step(tmp_path: Path, record_url: str) -> None:
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """In memory, where there is a place for it: a killed process leaves the same as on a disk."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_killed_at_each_step(
+    tmp_path: Path, state: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
     """Whatever step it was, the index catches up without a person; see `tests.crashes`."""
     server = IndexServer(server_program("valkey"), tmp_path)
     server.start()
-    url = record_url if "://" in record_url else f"sqlite:///{record_url}"
-    environment = environment_of(tmp_path / "state", redis_url=server.url, database_url=url)
+    url = ""
+    if kind == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        url = postgres.new_database()
+    environment = environment_of(state, redis_url=server.url, database_url=url)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.crashes", "--kills", str(KILLS)],

@@ -17,7 +17,7 @@ DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \
     /usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so:lua-cjson
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e check rules proto bench bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind peers
+.PHONY: help run test test-e2e crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-guard load lock clean debian debian-e2e valgrind peers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +59,9 @@ SHAPE ?= smoke
 load: $(READY) debian ## load of a SHAPE: smoke busy_hour spike overload redis_outage rule_reload; RATE, PROCESSES
 	$(BIN)/python -m benchmarks.load --shape $(SHAPE) \
 	    $(if $(RATE),--rate $(RATE)) $(if $(PROCESSES),--processes $(PROCESSES))
+
+bench-enforcement: $(READY) ## from a decision to the first call decided by it (half a minute)
+	$(BIN)/python -m benchmarks.enforcement
 
 bench-index: $(READY) ## load, weigh and ask indexes; FULL=1: those of whole nations, an hour
 	$(BIN)/python -m benchmarks.index $(if $(FULL),--full) $(if $(RESULTS),--results $(RESULTS))

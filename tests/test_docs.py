@@ -15,6 +15,7 @@ from consent.derive import YEARS
 from rules.cases import _FACT_FIELDS
 from rules.pack import _RULE
 from rules.rule import Mode
+from screening.commands import consent, entity, subscriber
 
 PAGE = (ROOT / "docs" / "rules.md").read_text("utf-8")
 STEP = re.compile(r"```sh\n(.*?)```(?:\s*```text\n(.*?)```)?", re.DOTALL)
@@ -109,3 +110,35 @@ def test_what_is_shown_as_toml_is_toml(block: str) -> None:
 def test_links_lead_somewhere(link: str) -> None:
     """The pages that are named are there."""
     assert (ROOT / "docs" / link).is_file()
+
+
+CONSENT = (ROOT / "docs" / "consent.md").read_text("utf-8")
+
+
+def test_the_page_of_consent(tmp_path: Path) -> None:
+    """Each step does what the page shows, in order, on the service that it names."""
+    terminal = Terminal(tmp_path)
+    (tmp_path / "var").symlink_to(tmp_path / "state")
+    steps = STEP.findall(CONSENT)
+    assert len(steps) >= 9
+    with running_service(tmp_path / "state", "--sample") as service:
+        terminal.service = service
+        (before, _), *others = steps
+        for lines, shown in others:
+            code, output = terminal.run(before + lines)
+            assert shows(output, shown), f"{lines}\n{output}"
+            assert code == 0, f"{lines}\n{output}"
+
+
+def test_the_page_of_consent_names_what_there_is() -> None:
+    """Each command and link of the page is there."""
+    for link in re.findall(r"\]\(([\w./-]+\.md)", CONSENT):
+        assert (ROOT / "docs" / link).is_file()
+    for command, words in re.findall(
+        r"`screening (consent|subscriber|entity)\s+([^`-]+)`", CONSENT
+    ):
+        group = {"consent": consent.app, "subscriber": subscriber.app, "entity": entity.app}[
+            command
+        ]
+        known = {each.name for each in group.registered_commands}
+        assert words.split()[0] in known, f"{command} {words}"

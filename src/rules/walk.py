@@ -97,6 +97,8 @@ class CompiledRules:
         uses = frozenset[str]().union(*(rule.condition.uses for rule in self.rules))
         self.called_uses = uses & CALLED_NAMES
         self.made: dict[tuple[int, frozenset[str], bool], Test] = {}
+        self.steps: list[list[Any]] = []
+        """What each walk goes through, for who frees the set by and by."""
         self.between: Callable[[], object] = nothing
         """Called after every few rules of a loop, for who must not be busy for long."""
 
@@ -115,7 +117,7 @@ class CompiledRules:
         self = object.__new__(cls)
         self.rules = tuple(rules)
         self.keys, self.plan, self.called_uses, self.made = keys, plan, called_uses, made
-        self.between = between
+        self.between, self.steps = between, []
         return self
 
     def each(self) -> Iterator[tuple[int, Rule]]:
@@ -402,6 +404,7 @@ def compile_walk(
         )
         for index, rule in compiled.each()
     ]
+    compiled.steps.append(steps)
     chains: dict[int, tuple[Any, ...]] = {}
     links = 0
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 
 from rules.bundle import BundleError
 from rules.document import RuleSetError
-from rules.handover import Frame, NotReady, frames, refusal, take_in
+from rules.handover import Frame, NotReady, frames, let_go, refusal, take_in
 from rules.loading import Packs, load_bundle, load_packs
 from screening.aside import Aside, AsideError
 from screening.garbage import long_lived
@@ -62,6 +62,11 @@ def _cut(given: bytes) -> Iterator[Frame]:
         at += _LENGTH.size
         yield marshal.loads(view[at : at + length])  # noqa: S302 - of a process of our own
         at += length
+
+
+def let_go_slowly(replaced: list[Packs]) -> None:
+    """Free packs that were replaced, leaving the interpreter to who answers calls in between."""
+    let_go(replaced, between=_rest)
 
 
 def _rest() -> None:

@@ -26,7 +26,7 @@ from consent.private import replace_private
 from consent.record import BEFORE_THE_FIRST, FOLDER, Activation, RecordError, RecordUnavailable
 from consent.signing import TrustedKeys
 from rules.loading import HERE, Loader, Packs, load_packs
-from screening.apart import Apart
+from screening.apart import Apart, let_go_slowly
 from screening.blast_radius import FORCE_FILE
 from screening.distribution import REFUSED, ActivationRefused, Report, check_bundle
 from screening.metrics import Metrics
@@ -172,7 +172,16 @@ class RulesInForce:
         check_bundle(content, digest=digest, signature=signature, trusted=trusted)
         return self._loaded.get(digest) or self.loader.bundle(content)
 
+    def _let_go(self, known: list[Packs]) -> None:
+        """Free those of `known` that are not kept any more, by and by, in a thread that rests."""
+        kept = [self._packs, *self._loaded.values()]
+        gone = [packs for packs in known if not any(packs is each for each in kept)]
+        known.clear()
+        if gone:
+            asyncio.get_running_loop().run_in_executor(None, let_go_slowly, gone)
+
     def _run(self, activation: Activation, packs: Packs) -> None:
+        known = [each for each in (self._packs, *self._loaded.values()) if each is not None]
         self._take(packs)
         self._packs = packs
         before, self.running, self.failure = self.running, activation, None
@@ -201,6 +210,7 @@ class RulesInForce:
         self._noted("")
         names = ", ".join(pack.ruleset.label for pack in packs.packs.values())
         log.info("rules in force: %s, from %s", names, source)
+        self._let_go(known)
 
     def _refuse(self, wanted: Activation, refused: Exception) -> None:
         self.failure = refused

@@ -3,6 +3,7 @@
 import gc
 import marshal
 import weakref
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from tests.running import ROOT
 
 from consent.facts import UNKNOWN, Facts
 from rules.call import Call
-from rules.handover import NotReady, frames, take_in
+from rules.handover import NotReady, frames, let_go, take_in
 from rules.loading import Packs, load_packs
 from rules.pack import Pack
 from rules.ruleset import RuleSet, evaluate
@@ -72,6 +73,20 @@ def test_walks_are_put_together_a_few_rules_at_a_time(tmp_path: Path) -> None:
     assert made.count >= 1500
     assert max(turns) <= 256
     assert len(turns) > 10
+
+
+def test_replaced_packs_go_a_few_rules_at_a_time(tmp_path: Path) -> None:
+    """Freeing a large set rests in between as well, and leaves nothing of it."""
+    loaded = load_packs(write_packs(tmp_path / "packs", 1500, seed=1))
+    held = [take_in(frames(loaded))]
+    tests = [weakref.ref(test) for test in held[0].packs["default"].ruleset.compiled.made.values()]
+    del loaded
+    alive = [len(tests)]
+    let_go(held, between=lambda: alive.append(sum(test() is not None for test in tests)))
+    assert held == []
+    assert alive[0] > 1500
+    assert alive[-1] == 0
+    assert max(before - after for before, after in pairwise(alive)) <= 256
 
 
 class Looked(dict[tuple[int, frozenset[str], bool], Test]):

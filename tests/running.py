@@ -26,6 +26,22 @@ def wait_for(condition: Callable[[], object], *, seconds: float, what: str) -> N
         time.sleep(0.01)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run still."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def command_of(pid: int) -> str:
+    """The words that a process was started with; "" for one that is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
 @dataclass
 class Running:
     """A service that runs: its base URL, state folder, process and environment."""
@@ -48,6 +64,10 @@ class Running:
     def port(self, name: str) -> int:
         """Where a listener beside HTTP is: `rpc`, `grpc`."""
         return int((self.state / f"{name}.port").read_text())
+
+    def workers(self) -> list[int]:
+        """The processes that answer calls, those that start or drain included."""
+        return [pid for pid in children(self.process.pid) if "screening.worker" in command_of(pid)]
 
     def screen(self, **fields: object) -> dict[str, object]:
         """The answer to one question, asked by POST with the first key."""

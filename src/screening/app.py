@@ -156,7 +156,7 @@ def _health(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", tags=["health"], summary="Prometheus metrics.")
     async def metrics() -> Response:
-        return Response(service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(await service.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _management(app: FastAPI, service: Service) -> None:

@@ -1,64 +1,77 @@
 """The command line: `screening --help`."""
 
-import sys
-from typing import Final
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
+from typer.core import TyperGroup
 
-from consent.calling import CallingSideError
-from consent.index import IndexUnavailable
-from consent.keyring import KeyringError
-from consent.listing import ListingError
-from consent.loading import LoadError
-from consent.record import RecordError, RecordUnavailable
-from consent.signing import SigningError
-from rules.bundle import BundleError
-from rules.document import RuleSetError
 from screening import __version__
-from screening.access import AccessError
-from screening.commands import (
-    audit,
-    chain,
-    check,
-    comparison,
-    consent,
-    entity,
-    erasure,
-    index,
-    keys,
-    lists,
-    log,
-    rotation,
-    rules,
-    serve,
-    subscriber,
-    wash,
-)
-from screening.distribution import ActivationRefused
-from screening.embedded import EmbeddedServerError
-from screening.recording.segments import LogError
+from screening.commands import serve
+from screening.refusals import told
 
-REFUSALS: Final = (
-    AccessError,
-    ActivationRefused,
-    BundleError,
-    CallingSideError,
-    EmbeddedServerError,
-    IndexUnavailable,
-    KeyringError,
-    ListingError,
-    LoadError,
-    LogError,
-    OSError,
-    RecordError,
-    RecordUnavailable,
-    SigningError,
-)
-"""What a person can mend: told in one line, without a traceback."""
+FUNCTIONS: Final = {"check": "check", "audit": "audit", "wash": "wash_file"}
+"""Commands by their name, a function of the module of that name in `screening.commands`."""
+
+GROUPS: Final = {
+    "lists": "Load, show and roll back lists.",
+    "rules": "Check, push, activate and roll back rule packs.",
+    "consent": "Grant, revoke, list and export consents; verify the ledger.",
+    "entity": "Register who calls, and who calls for whom.",
+    "subscriber": "What subscribers set for themselves.",
+    "index": "Look at the index, verify and rebuild it.",
+    "log": "Verify, search and export the decision record.",
+    "keys": "Make, list and revoke keys; rotate those of the ledger.",
+}
+"""Groups of commands, `app` of the module of that name, with their help.
+
+Loaded when they are asked for: loading all takes longer than the service takes to start.
+"""
+
+ADDED: Final = {
+    "consent": {"verify": "chain", "checkpoint-key": "chain"},
+    "index": {"verify": "comparison"},
+    "keys": {"rotate": "rotation"},
+    "subscriber": {"erase": "erasure"},
+}
+"""Commands of a group that lie in other modules, functions of their name."""
+
+
+class Commands(TyperGroup):
+    """The group of all commands, each loaded on first use."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command, in the order of the help."""
+        return [*super().list_commands(ctx), *FUNCTIONS, *GROUPS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One command by its name."""
+        known = cmd_name in FUNCTIONS or cmd_name in GROUPS
+        if known and cmd_name not in self.commands:
+            self.add_command(_load(cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@cache
+def _load(name: str) -> Any:
+    module = import_module(f"screening.commands.{name}")
+    # Typer makes commands of whole applications only, and of one command a group of one.
+    around = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    around.callback()(lambda: None)
+    if name in GROUPS:
+        for command, where in ADDED.get(name, {}).items():
+            added = import_module(f"screening.commands.{where}")
+            module.app.command(command)(getattr(added, command.replace("-", "_")))
+        around.add_typer(module.app, name=name, help=GROUPS[name])
+    else:
+        around.command(name)(getattr(module, FUNCTIONS[name]))
+    group: Any = typer.main.get_command(around)
+    return group.commands[name]
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,24 +79,6 @@ app = typer.Typer(
     "Settings are environment variables that begin with SCREENING_; see docs/operations.md.",
 )
 app.command("serve")(serve.serve)
-app.command("check")(check.check)
-app.command("audit")(audit.audit)
-app.command("wash")(wash.wash_file)
-consent.app.command("verify")(chain.verify)
-consent.app.command("checkpoint-key")(chain.checkpoint_key)
-subscriber.app.command("erase")(erasure.erase)
-index.app.command("verify")(comparison.verify)
-keys.app.command("rotate")(rotation.rotate)
-app.add_typer(lists.app, name="lists", help="Load, show and roll back lists.")
-app.add_typer(rules.app, name="rules", help="Check, push, activate and roll back rule packs.")
-app.add_typer(
-    consent.app, name="consent", help="Grant, revoke, list and export consents; verify the ledger."
-)
-app.add_typer(entity.app, name="entity", help="Register who calls, and who calls for whom.")
-app.add_typer(subscriber.app, name="subscriber", help="What subscribers set for themselves.")
-app.add_typer(index.app, name="index", help="Look at the index, verify and rebuild it.")
-app.add_typer(log.app, name="log", help="Verify, search and export the decision record.")
-app.add_typer(keys.app, name="keys", help="Make, list and revoke keys; rotate those of the ledger.")
 
 
 def _version(wanted: bool) -> None:
@@ -103,18 +98,5 @@ def _options(
 
 def main() -> None:
     """Run a command: exit 0 when it did what was asked, 1 when not, 2 for a wrong call."""
-    errors = Console(stderr=True, highlight=False)
-    try:
+    with told():
         app()
-    except RuleSetError as refused:
-        for problem in refused.problems:
-            print(problem, file=sys.stderr)
-        raise SystemExit(1) from None
-    except ValidationError as refused:
-        for each in refused.errors():
-            name = "SCREENING_" + "_".join(str(part) for part in each["loc"]).upper()
-            errors.print(f"[red]error:[/red] {name}: {each['msg']}, not {each['input']!r}")
-        raise SystemExit(2) from None
-    except REFUSALS as refused:
-        errors.print("[red]error:[/red]", str(refused), markup=True)
-        raise SystemExit(1) from None

@@ -47,12 +47,14 @@ class Keeper:
         with contextlib.suppress(*GONE, TimeoutError):
             await asyncio.wait_for(asyncio.to_thread(self._follow), within_seconds)
 
-    async def step(self) -> str:
-        """One look; the answer is what is wrong, "" for nothing."""
+    async def step(self, *, rebuild: bool = True) -> str:
+        """One look; the answer is what is wrong, "" for nothing. `rebuild` what was lost."""
         self.gone = False
         try:
             await asyncio.to_thread(self._follow)
         except IndexLost as lost:
+            if not rebuild:
+                return f"{lost}; another worker rebuilds it"
             log.warning("%s; rebuilding it", lost)
             return await self.run("index", "rebuild", "--if-lost")
         except GONE as gone:

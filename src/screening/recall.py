@@ -20,6 +20,7 @@ import contextlib
 import heapq
 import os
 import secrets
+import shutil
 import struct
 import threading
 import time
@@ -320,7 +321,7 @@ class Recalled:
         self._keyring = keyring
         self._frames: list[tuple[Path, bytes, int, _Frame]] = []
         now = clock()
-        for path in sorted(place.glob("*.calls")) if place.is_dir() else [place]:
+        for path in sorted(place.rglob("*.calls")) if place.is_dir() else [place]:
             # Of a folder, a file may go while the ring goes on; a ring that kept no call has none.
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 self._take_in(path, file, now)
@@ -361,6 +362,18 @@ class Recalled:
                 continue  # the ring went on meanwhile
             except (OSError, KeyringError, zlib.error):
                 self.damaged += 1
+
+
+def ring_folder(state: Path, slot: int) -> Path:
+    """The ring of one worker: each writes its own, and all are read as one."""
+    return state / FOLDER / str(slot) if slot else state / FOLDER
+
+
+def remove_rings(state: Path, *, beyond: int) -> None:
+    """Remove the rings of workers that there are no more: nobody would forget their calls."""
+    for ring in (state / FOLDER).glob("[0-9]*"):
+        if ring.is_dir() and ring.name.isdigit() and int(ring.name) >= beyond:
+            shutil.rmtree(ring, ignore_errors=True)
 
 
 def _segments(folder: Path) -> Iterator[_Segment]:

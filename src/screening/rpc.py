@@ -12,14 +12,17 @@ Invariants:
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, cast
 
+from screening.acceptor import Acceptor
 from screening.access import Client
 from screening.counts import PortCounts
 from screening.jsonrpc import INVALID_REQUEST, Method, dispatch, error_response
+from screening.listeners import RPC
 from screening.netstring import BrokenFrame, Frames, frame
+from screening.place import Place
 
 FRAME_LIMIT_BYTES: Final = 65_536
 """As a body over HTTP."""
@@ -36,7 +39,6 @@ CUT_SECONDS: Final = 10.0
 CONNECTIONS_LIMIT: Final = 1024
 
 _SWEEP_SECONDS: Final = 1.0
-_BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     # A switch that is gone without a word is found out within two minutes.
@@ -226,22 +228,25 @@ class RpcPort:
         self.counts: Final = counts
         self.clock: Final = clock
         self.connections: Final[set[Connection]] = set()
-        self._servers: list[asyncio.Server] = []
+        self._acceptor: Acceptor | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
 
-    async def listen(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound."""
-        loop = asyncio.get_running_loop()
-        for each in sockets:
-            server = await loop.create_server(lambda: Connection(self), sock=each, backlog=_BACKLOG)
-            self._servers.append(server)
-        self._sweeping = loop.create_task(self._sweep())
+    def listen(self, place: Place) -> None:
+        """Serve on the sockets of this listener, which listen already."""
+        self._acceptor = place.acceptor(
+            RPC, lambda: Connection(self), open_connections=lambda: len(self.connections)
+        )
+        self._acceptor.start()
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
 
-    async def drain(self, *, within_seconds: float) -> None:
-        """Take no more connections and questions; answer those that wait; close."""
-        for server in self._servers:
-            server.close()
+    async def drain(self, *, within_seconds: float, leave_queue: bool = False) -> None:
+        """Take no more connections and questions; answer those that wait; close.
+
+        Connections that nobody has accepted yet are taken first, or left to other workers.
+        """
+        if self._acceptor is not None:
+            self._acceptor.stop(leave_queue=leave_queue)
         if self._sweeping is not None:
             self._sweeping.cancel()
         for each in tuple(self.connections):

@@ -1,100 +1,147 @@
-"""`screening serve`: one worker under uvicorn, from the first line printed to the last."""
+"""One worker under uvicorn: from the sockets that it is given to the last open call."""
 
-import signal
+import asyncio
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from socket import socket
 from types import FrameType
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
 
+from screening.acceptor import Acceptor
+from screening.channel import Channel
 from screening.fast_lane import FastLane, Lane
-from screening.ports import Ports, Sockets, bind_ports
+from screening.listeners import HTTP
+from screening.place import Place
+from screening.ports import Ports
 from screening.service import Service
+from screening.siblings import Siblings
 
-KEEP_ALIVE_SECONDS = 75
+KEEP_ALIVE_SECONDS: Final = 75
 """Longer than switches and proxies keep an idle connection, so that they close it, not we."""
 
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS: Final = 0.0005
 """Python's own 5 ms is what a call would wait for a thread that computes."""
+
+LINGER_SECONDS: Final = 0.25
+"""On a stop, how long an idle connection may yet send a call that is on its way."""
+
+CLOSE: Final = (b"connection", b"close")
 
 
 class Worker(uvicorn.Server):
-    """uvicorn's server that says when it is ready and that it drains."""
+    """uvicorn's server over inherited sockets, that drains without dropping a call.
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        service: Service,
-        *,
-        beside: Sockets,
-        ready: Callable[[str, int], None],
-    ) -> None:
+    A connection is closed with the answer to a call, not between two: an idle one may have the
+    next call on its way. So while draining every answer says `Connection: close`, and only
+    connections that stay idle to the end of the bound are closed as they are.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, place: Place) -> None:
         super().__init__(config)
         self._service = service
-        self._beside = beside
-        self._ports = Ports(service)
-        self._ready = ready
+        self._place = place
+        self._ports = Ports(service, place)
+        self._leave_queue = False
+        self._acceptor: Acceptor | None = None
+        self._attending: asyncio.Task[None] | None = None
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Bind, start the application, then tell where it listens."""
-        await super().startup(sockets)
+    async def startup(self, sockets: list[socket] | None = None) -> None:  # noqa: ARG002
+        """Start the application, and tell the supervisor, which says when to accept."""
+        place = self._place
+        channel = await Channel.over(place.channel)
+        siblings = Siblings(
+            channel,
+            self._service.metrics.registry,
+            told=self._service.told,
+            accept=self._accept,
+            drain=self._drain,
+        )
+        self._service.siblings = siblings
+        self._attending = asyncio.create_task(siblings.attend())
+        await super().startup(sockets=[])
         if self.started and not self.should_exit:
-            await self._ports.listen(self._beside)
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._ready(host, port)
+            self._acceptor = place.acceptor(
+                HTTP,
+                self._protocol,
+                open_connections=lambda: len(self.server_state.connections),
+            )
+            await self._ports.prepare()
+            siblings.ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+    def _accept(self) -> None:
+        if self._acceptor is not None and not self.should_exit:
+            self._acceptor.start()
+            self._ports.listen()
+
+    def _drain(self, leave_queue: bool) -> None:
+        self._leave_queue = leave_queue
+        self._service.drain()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """A worker that is told to end by a person drains as if replaced."""
+        asyncio.get_running_loop().call_soon_threadsafe(self._drain, True)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Drain the listeners; the application stops after the last of them."""
-        await self._ports.drain()
+        """Accept no more, let connections end with their next answer, then close what is left."""
+        loop = asyncio.get_running_loop()
+        bound = self._service.settings.drain_seconds
+        until = loop.time() + bound
+        if self._acceptor is not None:
+            self._acceptor.stop(leave_queue=self._leave_queue)
+        beside = asyncio.create_task(self._ports.drain(leave_queue=self._leave_queue))
+        state = self.server_state
+        state.default_headers = [*state.default_headers, CLOSE]
+        linger = bound if self._leave_queue else min(bound, LINGER_SECONDS)
+        await self._without_connections(until=loop.time() + linger)
+        for each in tuple(state.connections):
+            each.shutdown()  # at once where no call is being answered
+        await self._without_connections(until=until)
+        for each in tuple(state.connections):
+            transport: Any = each.transport
+            transport.abort()
+        await beside
+        self.config.timeout_graceful_shutdown = 1
         await super().shutdown(sockets)
+        if self._service.siblings is not None:
+            await self._service.siblings.leave()
+        if self._attending is not None:
+            self._attending.cancel()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Say in /readyz that no new calls shall come, then stop as uvicorn does."""
-        self._service.drain()
-        super().handle_exit(sig, frame)
+    async def _without_connections(self, *, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # uvicorn's set of them tells nobody when it is empty
 
 
-def run(app: FastAPI, service: Service, *, ready: Callable[[str, int], None]) -> None:
-    """Serve until SIGINT or SIGTERM; open calls get `drain_seconds` to end.
+def run(app: FastAPI, service: Service, place: Place) -> None:
+    """Serve until the supervisor says so or is gone; open calls get `drain_seconds` to end.
 
-    The port is written to `http.port` of the state folder while it listens, for those who asked
-    for a free one. Raises SystemExit with 1 when it cannot listen.
+    Raises SystemExit with 1 when the application does not start.
     """
-    settings = service.settings
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
-        http=protocol(service) if settings.fast_lane else "httptools",
+        http=protocol(service) if service.settings.fast_lane else "httptools",
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-        backlog=4096,
     )
     # A call that comes in while a thread takes in rules or lists waits no longer than this.
     sys.setswitchinterval(SWITCH_SECONDS)
-    port_file = settings.state_dir / "http.port"
-
-    def listening(host: str, port: int) -> None:
-        _write(port_file, str(port))
-        ready(host, port)
-
-    # uvicorn raises the signal that stopped it again once it is done: it must find a handler
-    # that lets the embedded server be stopped too.
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    worker = Worker(config, service, beside=bind_ports(settings), ready=listening)
-    try:
-        worker.run()
-    finally:
-        port_file.unlink(missing_ok=True)
+    worker = Worker(config, service, place)
+    worker.run()
     if not worker.started:
         raise SystemExit(1)
 
@@ -102,13 +149,3 @@ def run(app: FastAPI, service: Service, *, ready: Callable[[str, int], None]) ->
 def protocol(service: Service) -> type[FastLane]:
     """What speaks HTTP with the clients of a service."""
     return FastLane.over(Lane(service.lookup, client_for=service.client_for))
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(text)
-    beside.replace(path)

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from consent.calling import (
@@ -32,9 +31,11 @@ from consent.loading import prepare_entities
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
 from consent.zones import zones_of
+from rules.handover import NotReady
 from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal, bearer_of
 from screening.blast_radius import Guard
+from screening.channel import Message
 from screening.checkpoints import Checkpoints
 from screening.distribution import CHANNEL, answer
 from screening.endpoint import Scope
@@ -48,15 +49,17 @@ from screening.lookup import Lookup
 from screening.metrics import Metrics
 from screening.news import CHANNEL as NEWS
 from screening.problem import Refused
-from screening.recall import FOLDER, Recall
+from screening.recall import Recall, remove_rings, ring_folder
 from screening.recording.counts import RecordingCounts
 from screening.recording.keeping import RecorderProcess
 from screening.recording.outbox import Outbox
 from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
+from screening.siblings import Siblings
 from screening.snapshot import Catalogue, ListInForce
 from screening.state import State
+from screening.steward import Steward
 from screening.wash import Honey
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,10 @@ CHECKPOINT_INTERVAL_SECONDS: Final = 1.0
 WRITERS: Final = 8
 """Threads for what goes to the record: one that is slow must not hold up what follows it."""
 
+RELOAD_RULES: Final = "reload_rules"
+SIBLINGS_SECONDS: Final = 60.0
+"""For the other workers to take in rules: the longest that loading them takes."""
+
 LOOKS_BEFORE_PREPARING: Final = 2
 """A loader makes the calling-side file just before the record switches: give it that instant."""
 
@@ -79,8 +86,14 @@ LOOKS_BEFORE_PREPARING: Final = 2
 class Service:
     """Everything one worker holds. Made once, started and stopped by the application."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, slot: int = 0, workers: int = 1) -> None:
         settings = state.settings
+        self.slot = slot
+        """Which of the node's `workers` this is, from 0."""
+        self._workers = workers
+        self.steward = Steward(state.folder)
+        self.siblings: Siblings | None = None
+        """The way to the other workers; None in a process that has none."""
         self.settings: Settings = settings
         self.metrics = Metrics()
         self.state = self._state = state
@@ -92,7 +105,11 @@ class Service:
             decision_key=state.keyring.decision_key,
             facts_budget_ms=settings.facts_budget_ms,
         )
-        self.recall = Recall(state.folder / FOLDER, state.keyring, capacity=settings.recall_calls)
+        self.recall = Recall(
+            ring_folder(state.folder, slot),
+            state.keyring,
+            capacity=settings.recall_calls // workers,
+        )
         self.metrics.follow_recall(self.recall)
         self.lookup = Lookup(
             self.screener,
@@ -140,10 +157,6 @@ class Service:
 
     # Life
 
-    def first_key(self) -> Path | None:
-        """Where the first key is to be read; made when there is no key at all."""
-        return self._access.first_key(self._state.folder)
-
     async def take_in(self) -> None:
         """Take in what there is: rules, lists, entities, the index when it is there."""
         self._take_in(self._catalogue, await asyncio.to_thread(self._last_known_side))
@@ -155,7 +168,9 @@ class Service:
 
     async def start(self) -> None:
         """Take in what there is and follow it from then on."""
-        (self._state.folder / KEPT).unlink(missing_ok=True)
+        if self.steward.holds():
+            (self._state.folder / KEPT).unlink(missing_ok=True)
+            await asyncio.to_thread(remove_rings, self._state.folder, beyond=self._workers)
         await self.take_in()
         settle()
         self.lookup.overload.start()
@@ -191,6 +206,7 @@ class Service:
         await self._keep_checkpoints(sign=True)
         await asyncio.to_thread(self.recall.close)
         await self.reader.close()
+        self.steward.leave()
 
     def drain(self) -> None:
         """From now on /readyz says 503, so that no new calls are sent here."""
@@ -231,13 +247,26 @@ class Service:
         )
 
     async def reload_rules(self, *, forced: bool = False) -> None:
-        """Load anew what is active, as a person wishes: raises why it is not in force.
+        """Load anew what is active, in every worker, as a person wishes: raises why it is not in
+        force.
 
         `forced` takes in a folder that the guard is against.
         """
         await self.rules.look(again=True, forced=forced)
         if self.rules.failure is not None:
             raise self.rules.failure
+        if self.siblings is not None:
+            message = {"what": RELOAD_RULES, "forced": forced}
+            failures = await self.siblings.tell_all(message, seconds=SIBLINGS_SECONDS)
+            if failed := next(filter(None, failures), ""):
+                raise NotReady(f"in force here, and not in another worker: {failed}")
+
+    async def told(self, message: Message) -> str:
+        """Do what another worker was asked to do in all; the answer is what went wrong, or ""."""
+        if message["what"] != RELOAD_RULES:
+            return ""
+        await self.rules.look(again=True, forced=message["forced"])
+        return str(self.rules.failure or "")
 
     async def _follow_announcements(self) -> None:
         """Look at once when an activation is announced, and say what came of it."""
@@ -259,6 +288,8 @@ class Service:
 
     async def _keep_checkpoints(self, *, sign: bool = False) -> None:
         failure = ""
+        if not self.steward.holds():
+            return
         try:
             await asyncio.to_thread(self._checkpoints.step, sign=sign)
         except (RecordUnavailable, RecordError, OSError) as gone:
@@ -345,7 +376,8 @@ class Service:
         folder = self._state.folder
         catalogue = Catalogue.of(record)
         entities = prepare_entities(record, folder)
-        catalogue.save(folder)
+        if self.steward.holds():
+            catalogue.save(folder)
         side = CallingSide(CallingLists.load(folder), Registry(entities))
         return catalogue, side, record.entities.changed_at()
 
@@ -356,7 +388,7 @@ class Service:
         node's list, or a loader that died between the two, leaves it to us.
         """
         self._unprepared += 1
-        if self._unprepared > LOOKS_BEFORE_PREPARING:
+        if self._unprepared > LOOKS_BEFORE_PREPARING and self.steward.holds():
             failure = await self._keeper.run("lists", "prepare")
             self._noted("calling", failure)
 
@@ -395,7 +427,7 @@ class Service:
         if self._keeper.epoch == self.reader.epoch:
             # What the step before this one saw: no read from before then is still on its way.
             self.reader.expect(self._keeper.applied)
-        failure = await self._keeper.step()
+        failure = await self._keeper.step(rebuild=self.steward.holds())
         if failure != self._failures.get("index", ""):
             self._noted("index", failure)
         if not failure:
@@ -442,6 +474,7 @@ class Service:
         ready = loaded and self._answered and not self._draining
         return ready, {
             "ready": ready,
+            "worker": self.slot,
             "draining": self._draining,
             "rules": self.revisions(),
             "revision": self.rules.describe(),
@@ -453,6 +486,14 @@ class Service:
             "lists": {each.name: each.generation for each in self._catalogue.lists},
             "failures": dict(self._failures),
         }
+
+    async def exposition(self) -> bytes:
+        """The metrics of all workers as text; of this one alone where there are no others."""
+        if self.siblings is not None:
+            text = await self.siblings.metrics()
+            if text is not None:
+                return text
+        return self.metrics.exposition()
 
     def lists(self) -> list[dict[str, Any]]:
         """The lists in force, with their ages in seconds."""

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     grpc_port: Port | Literal["off"] = Field(
         50051, description="gRPC port; 0 takes a free one, off opens none."
     )
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        1, description="Processes that answer calls; auto: one a core."
+    )
     redis_url: str = Field(
         "",
         description="redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// of the "

@@ -1,6 +1,5 @@
 """Packs loaded in a process of their own, against packs loaded here."""
 
-import contextlib
 import os
 import signal
 import threading
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.rule_sets import write_packs
-from tests.running import ROOT, running_service, wait_for
+from tests.running import ROOT, Running, children, command_of, running_service, wait_for
 from tests.servers import eventually
 
 from consent.facts import UNKNOWN
@@ -84,15 +83,10 @@ def test_a_process_that_is_ended_is_told(tmp_path: Path) -> None:
         apart.folder(packs)
 
 
-def children(pid: int) -> list[int]:
+def loads(service: Running) -> list[int]:
     """The processes of a service that load rules for it."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in path.read_text().split():
-            with contextlib.suppress(OSError):
-                if b"screening.apart" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
-    return found
+    below = [each for worker in service.workers() for each in children(worker)]
+    return [each for each in below if "screening.apart" in command_of(each)]
 
 
 def test_a_service_whose_loading_is_killed_keeps_its_rules(tmp_path: Path) -> None:
@@ -105,7 +99,7 @@ def test_a_service_whose_loading_is_killed_keeps_its_rules(tmp_path: Path) -> No
         loading: list[int] = []
 
         def kills() -> bool:
-            loading.extend(children(service.process.pid))
+            loading.extend(loads(service))
             for pid in loading:
                 os.kill(pid, signal.SIGKILL)
             return bool(loading)

@@ -17,12 +17,14 @@ from tests.screening.test_hostile import HOSTILE, questions
 from tests.servers import IndexServer
 
 from screening import rpc
+from screening.acceptor import Seats
 from screening.access import UNKNOWN_CLIENT
 from screening.contract import Answer
 from screening.counts import PortCounts
 from screening.jsonrpc import Request
+from screening.listeners import RPC, bound, listeners
 from screening.netstring import frame
-from screening.ports import bind_ports
+from screening.place import Place
 from screening.rpc import Connection, RpcPort
 from screening.settings import Settings
 
@@ -200,7 +202,7 @@ def test_answers_come_as_they_are_decided(tmp_path: Path) -> None:
 
 def test_off_opens_no_port() -> None:
     """`SCREENING_RPC_PORT=off`: no socket is bound."""
-    assert bind_ports(Settings(rpc_port="off")) == {}
+    assert RPC not in {each.name for each in listeners(Settings(rpc_port="off"))}
 
 
 def test_a_port_in_use_is_named() -> None:
@@ -208,8 +210,9 @@ def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         named = f"SCREENING_RPC_PORT: cannot listen on 127.0.0.1:{port}: Address already in use"
-        with pytest.raises(OSError, match=named):
-            bind_ports(Settings(rpc_port=port))
+        wanted = listeners(Settings(port=0, rpc_port=port))
+        with pytest.raises(OSError, match=named), bound(wanted):
+            pass
 
 
 # The bounds of a connection, on a listener whose methods and clock are the test's.
@@ -264,11 +267,17 @@ async def until(condition: object) -> None:
 async def listener() -> AsyncIterator[Listener]:
     made = Listener()
     own = socket.create_server(("127.0.0.1", 0))
+    own.setblocking(False)
     made.address = own.getsockname()
-    await made.port.listen([own])
-    yield made
-    await made.port.drain(within_seconds=0)
-    await until(lambda: not made.port.connections)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        place = Place(
+            0, workers=1, seat=0, seats=Seats.make(1), channel=theirs, sockets={RPC: [own]}
+        )
+        made.port.listen(place)
+        yield made
+        await made.port.drain(within_seconds=0)
+        await until(lambda: not made.port.connections)
 
 
 BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])

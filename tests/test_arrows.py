@@ -65,3 +65,26 @@ def test_arrows_go_one_way(path: Path) -> None:
         assert third_party <= {"re2"}, f"{relative}: rules are pure"
         if relative != "rules/__main__.py":
             assert not imported & NOT_IN_RULES, f"{relative}: rules have no I/O and no clock"
+
+
+def test_migrations_are_one_line() -> None:
+    """Each migration follows another one, and the newest is the schema's: two that were made at
+    once would open no database."""
+    folder = SOURCE / "consent" / "record" / "migrations" / "versions"
+    steps = {}
+    for path in sorted(folder.glob("r*.py")):
+        values = {
+            target.id: node.value.value
+            for node in ast.parse(path.read_text("utf-8")).body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        assert values["revision"] == path.name[1:5], path.name
+        assert values["revision"] not in steps, path.name
+        steps[values["revision"]] = values["down_revision"]
+    numbers = sorted(steps)
+    assert [steps[number] for number in numbers] == [None, *numbers[:-1]]
+    assert f'REVISION: Final = "{numbers[-1]}"' in (folder.parents[1] / "schema.py").read_text(
+        "utf-8"
+    )

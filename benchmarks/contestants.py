@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ ROOT: Final = Path(__file__).parents[1]
 START_SECONDS: Final = 60
 CHECKED: Final = 600
 TRIES: Final = 20
+
+NOT_IN_FULL: Final = "screening_degraded_total"
+"""Counts the calls that were answered without all facts, or without being screened at all."""
 
 SERVICE, NGINX, FASTAPI = "service", "nginx + Lua + Redis", "FastAPI + pydantic"
 
@@ -62,6 +66,17 @@ class Contestant:
     def memory(self) -> list[processes.Memory]:
         """Of each of its processes, the largest first."""
         return sorted(map(processes.Memory.of, self.pids), key=lambda each: -each.pss)
+
+    def metric(self, *names: str) -> float:
+        """The sum of all samples of these names in the service's metrics."""
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            text = answer.read().decode()
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in text.splitlines()
+            if line.partition("{")[0].partition(" ")[0] in names
+        )
 
     def ask(self, connection: http.client.HTTPConnection, body: str) -> tuple[int, dict[str, Any]]:
         """The status of one answer, and the answer."""

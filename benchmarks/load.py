@@ -113,14 +113,7 @@ def _first_call(contestant: Contestant, process: subprocess.Popen[bytes]) -> flo
 
 def _decided(contestant: Contestant) -> float:
     with contextlib.suppress(OSError):
-        url = f"http://127.0.0.1:{contestant.port}/metrics"
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            text = answer.read().decode()
-        return sum(
-            float(line.rsplit(" ", 1)[1])
-            for line in text.splitlines()
-            if line.startswith("screening_decisions_total")
-        )
+        return contestant.metric("screening_decisions_total")
     return 0.0
 
 
@@ -133,7 +126,9 @@ def capacity(contestant: Contestant, questions: Path, core: int) -> float:
             contestant.port, questions, due, connections=64, base=(n + 1) << 32, cores=[core],
             drain_ms=60_000,
         )  # fmt: skip
-        rate = len(due) / (int(outcome.done.max()) / 1e9)
+        # What was shed, or lacked facts, is no decision.
+        full = int((outcome.flags & openloop.DEGRADED == 0).sum())
+        rate = max(100.0, full / (int(outcome.done.max()) / 1e9))
     return rate
 
 

@@ -7,6 +7,7 @@ was written; the value of an odd number is kept too, since lists hold what was s
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, NewType
 
 from consent.address import take_apart
@@ -117,6 +118,8 @@ def parse_number(text: str, *, region: str = "") -> Number:
             and not text.startswith(elsewhere, 1)
         ):
             return tuple.__new__(Number, (int(text), text, _SUBSCRIBER, country, "", True))
+    if len(text) <= LONGEST_TEXT:
+        return _parse_short(text, region)
     return _parse_address(text, region)
 
 
@@ -150,6 +153,12 @@ def masked(number: Number) -> str:
     code = plan.code if plan else ""
     hidden = len(digits) - len(code) - 2
     return f"+{code}{'*' * hidden}{digits[-2:]}" if hidden > 0 else f"+{code}**"
+
+
+@lru_cache(maxsize=16_384)
+def _parse_short(text: str, region: str) -> Number:
+    """What is none of the plain ones is often the same: withheld, a campaign's, a short code."""
+    return _parse_address(text, region)
 
 
 def _parse_address(text: str, region: str) -> Number:

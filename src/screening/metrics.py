@@ -4,7 +4,9 @@ No number, name of a caller or other text that a caller can choose is ever a lab
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import (
@@ -14,7 +16,12 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -67,18 +74,15 @@ class Metrics:
             ("action", "rule", "ruleset"),
             registry=registry,
         )
-        self.decision_seconds = Histogram(
-            "screening_decision_seconds",
-            "Time from the question read to the answer, in seconds.",
-            buckets=_BUCKETS,
-            registry=registry,
+        self.decision_seconds = Durations(
+            "screening_decision_seconds", "Time from the question read to the answer, in seconds."
         )
-        self.facts_seconds = Histogram(
+        self.facts_seconds = Durations(
             "screening_facts_seconds",
             "Time one read of the index took, in seconds, whatever came of it.",
-            buckets=_BUCKETS,
-            registry=registry,
         )
+        registry.register(self.decision_seconds)
+        registry.register(self.facts_seconds)
         self.degraded = Counter(
             "screening_degraded",
             "Calls decided while facts were missing.",
@@ -198,6 +202,27 @@ class Metrics:
     def exposition(self) -> bytes:
         """The registry in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class Durations(Collector):
+    """A histogram of one thread: no lock, two additions and a search for each that is observed."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._counts = [0] * (len(_BUCKETS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(_BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._meaning)
+        buckets = zip((*map(str, _BUCKETS), "+Inf"), accumulate(self._counts), strict=True)
+        family.add_metric((), [*buckets], self._sum)
+        yield family
 
 
 class _Lists(Collector):

@@ -101,25 +101,27 @@ class DncPlan:
 
     def __init__(self, lists: tuple[DncList, ...] = ()) -> None:
         self._lists = lists
-        self._reads: dict[tuple[str, str, ReadPlan], Reads] = {}
+        self._reads: dict[tuple[str, str, int], tuple[ReadPlan, Reads]] = {}
 
     def reads(self, country: str, category: str, plan: ReadPlan) -> Reads:
         """What `plan` wants of a number of `country`, for a call of `category`: the bits of the
         categories, and (list, generation) of the lists that have any of them."""
-        key = (country, category, plan)
+        key = (country, category, id(plan))
         found = self._reads.get(key)
-        if found is None:
+        if found is None or found[0] is not plan:
             wanted = plan.categories | {category} if plan.own_category else plan.categories
             lists = [
                 each
                 for each in self._lists
                 if each.region in ("", country) and each.category in wanted
             ]
-            found = self._reads[key] = (
+            reads = (
                 tuple(sorted({BIT[each.category] for each in lists})),
                 tuple((each.list_id, each.generation) for each in lists),
             )
-        return found
+            # The plan is held, so that no other one comes to have its identity.
+            found = self._reads[key] = (plan, reads)
+        return found[1]
 
     def generations(self, read: Iterable[tuple[int, int]]) -> dict[str, int]:
         """The generations of (list, generation) pairs by the lists' names."""

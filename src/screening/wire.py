@@ -36,6 +36,19 @@ _KNOWN: Final = {field.name: field for field in FIELDS}
 _CANONICAL: Final[dict[str, dict[str, str]]] = {
     field.name: {value.lower(): value for value in field.values} for field in FIELDS if field.values
 }
+# Of nearly every field that a switch sends, what needs no more than a look.
+_NUMBER, _TEXT = object(), object()
+_QUICK: Final[dict[str, Any]] = {
+    field.name: {
+        Kind.NUMBER: _NUMBER,
+        Kind.TEXT: _TEXT,
+        Kind.ONE_OF: {value: value for value in field.values},
+    }[field.kind]
+    for field in FIELDS
+    if field.kind in (Kind.NUMBER, Kind.TEXT, Kind.ONE_OF)
+    and not field.asserted
+    and field.name != "region"
+}
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 _ASSERTED_AS: Final = {"resource_priority": "priority"}
@@ -140,6 +153,17 @@ def _read(
         return question
 
     for name, raw in fields.items():
+        if type(raw) is str and raw.isprintable() and raw:
+            quick = _QUICK.get(name)
+            if quick is _NUMBER:
+                setattr(call, name, parse_number(raw, region=region))
+                continue
+            if quick is _TEXT:
+                setattr(call, name, raw)
+                continue
+            if quick is not None and raw in quick:
+                setattr(call, name, raw)
+                continue
         field = _KNOWN.get(name)
         if field is None:
             question.ignored.append("other")

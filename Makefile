@@ -10,7 +10,7 @@ BUF    := $(VENV)/buf
 # What tests drive from Debian: command:package. Installed when missing and when root.
 DEBIAN := npm:npm redis-server:redis-server curl:curl pg_ctlcluster:postgresql cc:gcc \
     /usr/include/stdio.h:libc6-dev
-DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester
+DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester luac5.3:lua5.3
 DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \
     /usr/lib/nginx/modules/ngx_http_lua_module.so:libnginx-mod-http-lua \
     /usr/share/lua/5.1/nginx/redis.lua:lua-nginx-redis \

@@ -11,10 +11,11 @@ from starlette.responses import Response
 from screening.access import Principal
 from screening.consents import of_entity, of_subscriber
 from screening.envelope import (
-    IdempotencyKey,
-    IfMatch,
+    PENDING,
+    Envelope,
     WriteOut,
-    envelope,
+    answers,
+    envelopes,
     refusals,
     tag,
     written,
@@ -60,49 +61,24 @@ def consent_routes(
 ) -> None:
     """Add the routes; `consent` admits who may use them."""
     Holder = Annotated[Principal, Depends(consent)]  # noqa: N806
-    pending = {"model": WriteOut, "description": "Committed; in force once the index is back."}
-    responses = {**refusals_, 202: pending, 409: problem, 412: problem, 422: problem, 503: problem}
-    reads = {**refusals_, 422: problem, 429: problem, 503: problem}
+    Carried = Annotated[Envelope, Depends(envelopes(consent))]  # noqa: N806
+    reads = answers(refusals_, problem, 429)
     region = service.settings.region
 
-    async def take(
-        request: Request,
-        response: Response,
-        holder: Principal,
-        stated: Statement,
-        key: str | None,
-        if_match: str | None,
-    ) -> WriteOut:
-        carried = await envelope(request, holder, key, if_match)
-        with refusals():
-            called = called_number(stated.called, region=region)
-            entity = await service.on_record(_entity_id, service, stated.entity)
-            event = stated.event(called=called, entity=entity, now=time.time())
-            taken = await service.take(
-                [event],
-                actor=carried.actor,
-                once=carried.once,
-                unchanged=carried.unchanged(called),
-            )
-        return written(taken, response)
-
     def route(path: str, model: type[Statement], summary: str) -> None:
-        async def state(
-            request: Request,
-            response: Response,
-            holder: Holder,
-            stated: Statement,
-            key: IdempotencyKey = None,
-            if_match: IfMatch = None,
-        ) -> WriteOut:
-            return await take(request, response, holder, stated, key, if_match)
+        async def state(response: Response, carried: Carried, stated: Statement) -> WriteOut:
+            with refusals():
+                called = called_number(stated.called, region=region)
+                entity = await service.on_record(_entity_id, service, stated.entity)
+                event = stated.event(called=called, entity=entity, now=time.time())
+                return written(await carried.take(service, event), response)
 
         state.__annotations__["stated"] = Annotated[model, Body()]
         app.post(
             path,
             tags=["consents"],
             summary=summary,
-            responses=responses,
+            responses=PENDING | answers(refusals_, problem, 409, 412),
             operation_id=f"consent_{model.__name__.lower()}",
             response_model_exclude_none=True,
         )(state)

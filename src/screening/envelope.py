@@ -1,20 +1,22 @@
 """What every write over HTTP carries beside its body, and what it gets back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Header, Request
+from fastapi import Depends, Header, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from consent.event import Event
 from consent.record import Once, RecordConflict, RecordError
 from screening.access import Principal
 from screening.problem import Refused
 from screening.registrar import Taken
+from screening.service import Service
 from screening.statement import instant, plain
 
 _TAG: Final = re.compile(r'"(\d{1,18})"')
@@ -59,29 +61,42 @@ class Envelope:
     once: Once | None
     rests_on: int | None
 
-    def unchanged(self, called: int) -> dict[int, int] | None:
-        """What the ledger shall compare."""
-        return None if self.rests_on is None else {called: self.rests_on}
+    async def take(self, service: Service, event: Event) -> Taken:
+        """Commit a decision and bring it into force. Raises what `Registrar.take` raises."""
+        unchanged = None if self.rests_on is None else {event.called: self.rests_on}
+        return await service.take([event], actor=self.actor, once=self.once, unchanged=unchanged)
 
 
-async def envelope(
-    request: Request, holder: Principal, key: str | None, if_match: str | None
-) -> Envelope:
-    """That of a request; raises Refused for headers that cannot be used."""
-    once = rests_on = None
-    if key is not None:
-        if not _KEY.fullmatch(key):
-            detail = "Idempotency-Key is not 1 to 255 visible characters of ASCII"
-            raise Refused(422, "Invalid request", detail, field="Idempotency-Key")
-        content = f"{request.method} {request.url.path}\n".encode() + await request.body()
-        once = Once(holder.name, key, content)
-    if if_match is not None:
-        tag = _TAG.fullmatch(if_match.strip())
-        if tag is None:
-            detail = 'If-Match is no entity tag of ours, such as "17"'
-            raise Refused(422, "Invalid request", detail, field="If-Match")
-        rests_on = int(tag[1])
-    return Envelope(holder.name, once, rests_on)
+def envelopes(
+    holder: Callable[[Request], Awaitable[Principal]],
+) -> Callable[..., Awaitable[Envelope]]:
+    """A dependency: the envelope of a request, whose sender `holder` admits.
+
+    Raises Refused for headers that cannot be used.
+    """
+
+    async def envelope(
+        request: Request,
+        who: Annotated[Principal, Depends(holder)],
+        key: IdempotencyKey = None,
+        if_match: IfMatch = None,
+    ) -> Envelope:
+        once = rests_on = None
+        if key is not None:
+            if not _KEY.fullmatch(key):
+                detail = "Idempotency-Key is not 1 to 255 visible characters of ASCII"
+                raise Refused(422, "Invalid request", detail, field="Idempotency-Key")
+            content = f"{request.method} {request.url.path}\n".encode() + await request.body()
+            once = Once(who.name, key, content)
+        if if_match is not None:
+            tag = _TAG.fullmatch(if_match.strip())
+            if tag is None:
+                detail = 'If-Match is no entity tag of ours, such as "17"'
+                raise Refused(422, "Invalid request", detail, field="If-Match")
+            rests_on = int(tag[1])
+        return Envelope(who.name, once, rests_on)
+
+    return envelope
 
 
 @contextmanager
@@ -124,3 +139,15 @@ def written(taken: Taken, response: Response, **members: Any) -> WriteOut:
 def tag(sequence: int) -> str:
     """The entity tag of what a number's newest event left."""
     return f'"{sequence}"'
+
+
+def answers(
+    refusals_: Mapping[int | str, Any], problem: Mapping[str, Any], *also: int
+) -> dict[int | str, dict[str, Any]]:
+    """How a route may answer beside success, for its description."""
+    return {**refusals_, **{status: dict(problem) for status in (*also, 422, 503)}}
+
+
+PENDING: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": WriteOut, "description": "Committed; in force once the index is back."}
+}

@@ -13,10 +13,11 @@ from consent.held import Held
 from consent.number import parse_number
 from screening.access import Principal
 from screening.envelope import (
-    IdempotencyKey,
-    IfMatch,
+    PENDING,
+    Envelope,
     WriteOut,
-    envelope,
+    answers,
+    envelopes,
     refusals,
     tag,
     written,
@@ -55,13 +56,12 @@ def subscriber_routes(
     Holder = Annotated[Principal, Depends(consent)]  # noqa: N806
     Subscriber = Annotated[Number, Path(description="The subscriber: E.164 with +.")]  # noqa: N806
     Calling = Annotated[Number, Path(description='A calling number, or "anonymous".')]  # noqa: N806
-    pending = {"model": WriteOut, "description": "Committed; in force once the index is back."}
-    writes = {**refusals_, 202: pending, 409: problem, 412: problem, 422: problem, 503: problem}
-    reads = {**refusals_, 422: problem, 429: problem, 503: problem}
+    Carried = Annotated[Envelope, Depends(envelopes(consent))]  # noqa: N806
+    reads = answers(refusals_, problem, 429)
     region = service.settings.region
-    of_subscriber: dict[str, Any] = {
+    writes: dict[str, Any] = {
         "tags": ["subscribers"],
-        "responses": writes,
+        "responses": PENDING | answers(refusals_, problem, 409, 412),
         "response_model_exclude_none": True,
     }
 
@@ -74,26 +74,14 @@ def subscriber_routes(
         return held
 
     async def take(
-        request: Request,
-        response: Response,
-        holder: Principal,
-        number: str,
-        kind: EventKind,
-        body: dict[str, Any] | Callable[[], dict[str, Any]],
-        key: str | None,
-        if_match: str | None,
+        carried: Envelope, response: Response, number: str, kind: EventKind, body: dict[str, Any]
     ) -> WriteOut:
-        carried = await envelope(request, holder, key, if_match)
         with refusals():
+            if "calling" in body:
+                body = body | {"calling": calling_number(body["calling"], region=region)}
             called = called_number(number, region=region, field="number")
-            says = body if isinstance(body, dict) else body()
-            taken = await service.take(
-                [Event(0, time.time(), kind, called, says)],
-                actor=carried.actor,
-                once=carried.once,
-                unchanged=carried.unchanged(called),
-            )
-        return written(taken, response)
+            event = Event(0, time.time(), kind, called, body)
+            return written(await carried.take(service, event), response)
 
     @app.get(
         "/v1/subscribers/{number}/preferences",
@@ -108,19 +96,16 @@ def subscriber_routes(
     @app.put(
         "/v1/subscribers/{number}/preferences",
         summary="Set the whole of what a subscriber wants.",
-        **of_subscriber,
+        **writes,
     )
     async def set_preferences(
-        request: Request,
+        carried: Carried,
         response: Response,
-        holder: Holder,
         number: Subscriber,
         wish: Preferences,
-        key: IdempotencyKey = None,
-        if_match: IfMatch = None,
     ) -> WriteOut:
         kind = EventKind.PREFERENCES_SET
-        return await take(request, response, holder, number, kind, wish.body(), key, if_match)
+        return await take(carried, response, number, kind, wish.body())
 
     @app.get(
         "/v1/subscribers/{number}/personal",
@@ -135,89 +120,61 @@ def subscriber_routes(
     @app.put(
         "/v1/subscribers/{number}/personal/{action}/{calling}",
         summary="Put a calling number on a subscriber's own list, off the other one.",
-        **of_subscriber,
+        **writes,
     )
     async def set_personal(
-        request: Request,
+        carried: Carried,
         response: Response,
-        holder: Holder,
         number: Subscriber,
         action: PersonalAction,
         calling: Calling,
-        key: IdempotencyKey = None,
-        if_match: IfMatch = None,
     ) -> WriteOut:
-        return await take(
-            request,
-            response,
-            holder,
-            number,
-            EventKind.PERSONAL_SET,
-            lambda: {"calling": calling_number(calling, region=region), "action": action},
-            key,
-            if_match,
-        )
+        body = {"calling": calling, "action": action}
+        return await take(carried, response, number, EventKind.PERSONAL_SET, body)
 
     @app.delete(
         "/v1/subscribers/{number}/personal/{calling}",
         summary="Take a calling number off a subscriber's own lists.",
-        **of_subscriber,
+        **writes,
     )
     async def clear_personal(
-        request: Request,
+        carried: Carried,
         response: Response,
-        holder: Holder,
         number: Subscriber,
         calling: Calling,
-        key: IdempotencyKey = None,
-        if_match: IfMatch = None,
     ) -> WriteOut:
-        return await take(
-            request,
-            response,
-            holder,
-            number,
-            EventKind.PERSONAL_CLEARED,
-            lambda: {"calling": calling_number(calling, region=region)},
-            key,
-            if_match,
-        )
+        body = {"calling": calling}
+        return await take(carried, response, number, EventKind.PERSONAL_CLEARED, body)
 
     @app.post(
         "/v1/subscribers/{number}/refuse-all",
         summary="A subscriber refuses every commercial call; its consents are void.",
-        **of_subscriber,
+        **writes,
     )
     async def refuse_all(
-        request: Request,
+        carried: Carried,
         response: Response,
-        holder: Holder,
         number: Subscriber,
         wish: RefuseAll | None = None,
-        key: IdempotencyKey = None,
-        if_match: IfMatch = None,
     ) -> WriteOut:
         body = {"evidence": wish.evidence.kept() if wish else {}}
         kind = EventKind.REFUSED_ALL
-        return await take(request, response, holder, number, kind, body, key, if_match)
+        return await take(carried, response, number, kind, body)
 
     @app.post(
         "/v1/subscribers/{number}/reassign",
         summary="The number has another subscriber: what was decided before is void.",
-        **of_subscriber,
+        **writes,
     )
     async def reassign(
-        request: Request,
+        carried: Carried,
         response: Response,
-        holder: Holder,
         number: Subscriber,
         wish: Reassign | None = None,
-        key: IdempotencyKey = None,
-        if_match: IfMatch = None,
     ) -> WriteOut:
         body = {"since": int(wish.since.timestamp()) if wish and wish.since else 0}
         kind = EventKind.REASSIGNED
-        return await take(request, response, holder, number, kind, body, key, if_match)
+        return await take(carried, response, number, kind, body)
 
     @app.get(
         "/v1/subscribers/{number}/export",

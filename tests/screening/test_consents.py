@@ -343,6 +343,7 @@ def test_the_role_decides(api: Api) -> None:
 
 def test_no_number_is_told_elsewhere(api: Api) -> None:
     """Log, audit and metrics name subscribers by token or not at all."""
+    api("POST", "/v1/consents", json=body(0, categories=["loans"]))
     token = Keyring.load_or_create(api.service.state / "secrets.json").token(int(subscriber(0)[1:]))
     audit = api("GET", "/v1/admin/audit", params={"limit": 1000}).text
     assert token in audit

@@ -34,6 +34,8 @@ class Call:
         "dialled",
         "display_name",
         "diverted_from",
+        # what there is of lists for the called number's country
+        "dnc_lists",
         "entity",
         "entity_id",
         "entity_stage",
@@ -85,6 +87,8 @@ class Call:
         self.side = ""
         self.trunk = ""
         self.verstat = ""
+        self.dnc_lists = "current"
+        """Of the do-not-call lists for the called number's country: see the fact table."""
         self.vouched = False
         """The client or trunk is configured as one whose calling numbers are vouched for."""
         self.category = ""

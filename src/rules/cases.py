@@ -68,6 +68,7 @@ _FACT_FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "unknown": (bool, list),
     "network": (list,),
     "entity": (dict,),
+    "lists": _TEXT,
 }
 
 
@@ -87,6 +88,7 @@ class CaseSide:
 
     network: int = 0
     entity: CaseEntity | None = None
+    lists: str = "current"
 
     def flags(self, value: int, /) -> int:  # noqa: ARG002 - a case has one calling number
         return self.network
@@ -180,7 +182,9 @@ def facts_from(
         reader.choice(stage, (*at, "stage"), ("", *StageKind), "stage of the ladder")
         named = reader.texts(data.get("categories", []), (*at, "categories"), BIT, "category")
         entity = CaseEntity(data.get("id", 1), data.get("name", ""), tuple(named), stage)
-    return facts, CaseSide(network, entity)
+    lists = values.get("lists", "current")
+    reader.choice(lists, (*path, "lists"), ("current", "stale", "none"), "state of lists")
+    return facts, CaseSide(network, entity, lists)
 
 
 def _profile(values: dict[str, Any], reader: Reader, path: Path, categories: Any) -> Profile:
@@ -252,6 +256,7 @@ def case_from(value: object, reader: Reader, path: Path, *, rules: frozenset[str
     call = call_from(data.get("call", {}), reader, (*path, "call"))
     facts, side = facts_from(data.get("facts", {}), reader, (*path, "facts"))
     bind(call, side)
+    call.dnc_lists = side.lists
     at = (*path, "expect")
     wanted: dict[str, tuple[type, ...]] = {
         "action": _TEXT, "cause": _TEXT, "rule": _TEXT, "shadow": (list,),

@@ -168,6 +168,12 @@ VARIABLES: Final[dict[str, Variable]] = {
     **_number("presentation", "c.presentation", "the number shown, where it differs"),
     **_number("diverted_from", "c.diverted_from", "the number that diverted the call here"),
     **_number("original_called", "c.original_called", "the number first called"),
+    "called.lists": Variable(
+        STRING,
+        "c.dnc_lists",
+        'what there is of do-not-call lists for its country: "current", "stale" where one is older '
+        'than it may be, "none"; a number that no list names is not refused in any of the three',
+    ),
     # The called party, from the index.
     "called.personal": Variable(
         STRING,

@@ -245,13 +245,19 @@ class _Lists(Collector):
             "Time since the generation in force was activated, in seconds.",
             labels=("list", "kind"),
         )
+        stale = GaugeMetricFamily(
+            "screening_list_stale",
+            "1 while a list in force is older than it may be: its facts are stale to the rules.",
+            labels=("list", "kind"),
+        )
         now = time.time()
         for each in self.in_force:
             labels = (each.name, each.kind)
             generation.add_metric(labels, each.generation)
             entries.add_metric(labels, each.entries)
             age.add_metric(labels, now - each.since)
-        return generation, entries, age
+            stale.add_metric(labels, float(bool(each.stale_at) and now >= each.stale_at))
+        return generation, entries, age, stale
 
 
 class _ReaderCounts(Collector):

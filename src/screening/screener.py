@@ -5,6 +5,7 @@ had their say; every question gets one answer, and no exception leaves.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -85,23 +86,40 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DncList:
-    """A do-not-call list in force; `region` "" is a list for the numbers of every country."""
+    """A do-not-call list in force; `region` "" is a list for the numbers of every country.
+
+    From `stale_at` (epoch seconds, 0: never) on it is older than it may be.
+    """
 
     list_id: int
     generation: int
     category: str
     region: str
     name: str
+    stale_at: float = 0.0
 
 
 class DncPlan:
     """Which do-not-call lists a call reads. Immutable; made anew when a list changes."""
 
-    __slots__ = ("_lists", "_reads")
+    __slots__ = ("_lists", "_reads", "_stale")
 
     def __init__(self, lists: tuple[DncList, ...] = ()) -> None:
         self._lists = lists
         self._reads: dict[tuple[str, str, int], tuple[ReadPlan, Reads]] = {}
+        self._stale: dict[str, float] = {}
+
+    def state(self, country: str, at: float) -> str:
+        """What there is of lists for the numbers of a country at an instant: `called.lists`."""
+        stale_at = self._stale.get(country)
+        if stale_at is None:
+            stale_at = self._stale[country] = min(
+                (each.stale_at or math.inf for each in self._lists if each.region in ("", country)),
+                default=0.0,
+            )
+        if not stale_at:
+            return "none"
+        return "stale" if at >= stale_at else "current"
 
     def reads(self, country: str, category: str, plan: ReadPlan) -> Reads:
         """What `plan` wants of a number of `country`, for a call of `category`: the bits of the
@@ -196,6 +214,7 @@ class Screener:
         """Decide without facts, or else ask for them: whether these now lead to `done`."""
         call, side, dnc = question.call, self.calling_side, self.dnc
         bind(call, side)
+        call.dnc_lists = dnc.state(call.called.country, call.at)
         verdict = evaluate(ruleset, call)
         if verdict is not NEED_FACTS:
             decision.verdict = verdict

@@ -408,7 +408,14 @@ class Service:
             self.reader.epoch = catalogue.epoch
         self.screener.dnc = DncPlan(
             tuple(
-                DncList(each.list_id, each.generation, each.category, each.region, each.name)
+                DncList(
+                    each.list_id,
+                    each.generation,
+                    each.category,
+                    each.region,
+                    each.name,
+                    each.stale_at,
+                )
                 for each in catalogue.lists
                 if each.kind == "dnc"
             )

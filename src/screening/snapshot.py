@@ -12,7 +12,7 @@ FILE: Final = "catalogue.json"
 
 @dataclass(frozen=True, slots=True)
 class ListInForce:
-    """A list and its generation in force; `since` is epoch seconds."""
+    """A list and its generation in force; `since` and `stale_at` (0: never) are epoch seconds."""
 
     list_id: int
     name: str
@@ -22,6 +22,7 @@ class ListInForce:
     region: str
     entries: int
     since: float
+    stale_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Catalogue:
                 region=each.region,
                 entries=each.active.loaded,
                 since=each.active.activated_at or each.active.loaded_at,
+                stale_at=each.active.loaded_at + each.max_age_s if each.max_age_s else 0.0,
             )
             for each in record.catalogue.lists()
             if each.active is not None

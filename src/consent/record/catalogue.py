@@ -71,7 +71,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ListInfo:
-    """A list and the generation in force, if any; `age_s` is since that one was loaded."""
+    """A list and the generation in force, if any; `age_s` is since that one was loaded.
+
+    Beyond `max_age_s` its facts are stale; 0 permits any age.
+    """
 
     id: int
     name: str
@@ -81,6 +84,7 @@ class ListInfo:
     created_at: float
     active: Generation | None
     age_s: float | None
+    max_age_s: int = 0
 
 
 class Catalogue:
@@ -204,6 +208,26 @@ class Catalogue:
                 detail={"generation": began.generation, "reason": reason},
             )
             return _one(connection, began.list_id, began.generation)
+
+    def permit_age(self, name: str, max_age_s: int, *, actor: str) -> None:
+        """Sets how old a list may be before its facts are stale, 0 for any age.
+
+        Raises RecordError where there is no such list, or the age is negative.
+        """
+        if max_age_s < 0:
+            raise RecordError(f"list {name!r}: an age of {max_age_s} s is none", field="max_age_s")
+        with self._database.write() as connection:
+            next_value(connection, "revision")
+            mine = catalogue.c.id == _find(connection, name)
+            connection.execute(update(catalogue).where(mine).values(max_age_s=max_age_s))
+            write_audit(
+                connection,
+                "list.permit_age",
+                subject=name,
+                actor=actor,
+                at_us=to_us(self._clock()),
+                detail={"max_age_s": max_age_s},
+            )
 
     def rollback(self, name: str, *, actor: str) -> Generation:
         """Puts the generation before the active one in force again, and gives it.
@@ -381,6 +405,7 @@ def _list_info(row: Row[Any], now: float) -> ListInfo:
         created_at=from_us(row.created_us),
         active=active,
         age_s=None if active is None else max(0.0, now - active.loaded_at),
+        max_age_s=row.max_age_s,
     )
 
 

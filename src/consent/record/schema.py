@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -63,7 +63,9 @@ catalogue: Final = Table(
     Column("region", String(2), nullable=False),
     Column("category", String(32), nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("max_age_s", BigInteger, nullable=False, server_default="0"),
 )
+"""`max_age_s` is how old a list may be before its facts are stale, 0 for any age."""
 
 generation: Final = Table(
     "generation",

@@ -162,6 +162,19 @@ def prepare() -> None:
         prepare_calling(state.record(), state.folder)
 
 
+@app.command("permit")
+def permit(
+    name: Annotated[str, typer.Argument(help="The list.")],
+    days: Annotated[int, typer.Argument(min=0, help="How old it may be; 0: of any age.")],
+) -> None:
+    """Say how old a list may be before its facts are stale to the rules, and an alert fires."""
+    with open_state(Settings()) as state:
+        state.record().catalogue.permit_age(name, days * 86_400, actor=actor())
+    Console(highlight=False).print(
+        f"{name} may be {days} days old" if days else f"{name} may be of any age"
+    )
+
+
 @app.command("rollback")
 def rollback(name: Annotated[str, typer.Argument(help="The list.")], by: By = "") -> None:
     """Bring the generation before this one back into force."""

@@ -11,11 +11,17 @@ from enum import StrEnum
 from typing import Final
 
 from consent.category import BIT, NOT_COMMERCIAL
+from consent.conduct import NOTHING, Values
 
 ALL_BIT: Final = 1 << BIT["all"]
 HOLIDAY_BIT: Final = 1 << 7
 """Public holidays, after the seven weekdays of `Profile.days`."""
 MODE_BIT: Final = {"voice": 0, "autodialler": 1, "prerecorded": 2}
+
+SIGNALS: Final = "signals.calling"
+"""The fact behind every `signals.calling.…`: one read brings them all, or none."""
+
+FREQUENCY_SECONDS: Final = 30 * 86_400
 
 CALLED_SIDE: Final = frozenset(
     {
@@ -25,6 +31,8 @@ CALLED_SIDE: Final = frozenset(
         "called.within",
         "consent.state",
         "consent.id",
+        "called.entity_calls_30d",
+        SIGNALS,
     }
 )
 """The facts that one read of the called side brings, by their names in the fact table."""
@@ -133,8 +141,10 @@ class Facts:
 
     `listed` has the bit of every category whose do-not-call bitmap was read and names the
     number; `personal` is the subscriber's own entry for the calling number: "", "allow" or
-    "block"; `generations` are the (list, generation) pairs read, for the trace; `unknown` names
-    facts of the fact table that could not be read.
+    "block"; `generations` are the (list, generation) pairs read, for the trace; `signals` are the
+    calling number's in the order of `consent.conduct.NAMES`; `entity_calls` the newest calls of
+    this entity to this number (epoch seconds); `unknown` names facts of the fact table that could
+    not be read.
     """
 
     listed: int = 0
@@ -143,6 +153,12 @@ class Facts:
     personal: str = ""
     generations: tuple[tuple[str, int], ...] = ()
     unknown: frozenset[str] = field(default_factory=frozenset)
+    signals: Values = NOTHING
+    entity_calls: tuple[int, ...] = ()
+
+    def entity_calls_before(self, at: float) -> int:
+        """The calls of this entity to this number in the 30 days before an instant."""
+        return sum(at - FREQUENCY_SECONDS < called < at for called in self.entity_calls)
 
     @property
     def known(self) -> bool:

@@ -1,10 +1,28 @@
 """One call as the rules see it: what the switch said, and what the calling side adds to it."""
 
-from typing import Final
+from typing import Final, Protocol
 
+from consent.conduct import Values
 from consent.number import Number, NumberClass
 
 NO_NUMBER: Final = Number(0, "", NumberClass.ANONYMOUS, "", "", False)
+
+
+class Conduct(Protocol):
+    """How entities, number blocks and trunks have conducted themselves, in worker memory."""
+
+    def of(self, party: str, call: "Call", /) -> Values | None:
+        """The values of "entity", "block" or "trunk" of a call; None where they are not known."""
+
+
+class NoConduct:
+    """Where nothing counts them."""
+
+    def of(self, party: str, call: "Call", /) -> Values | None:  # noqa: ARG002
+        return None
+
+
+NO_CONDUCT: Final = NoConduct()
 
 
 class Call:
@@ -28,6 +46,7 @@ class Call:
         "category",
         "category_basis",
         "commercial",
+        "conduct",
         "cpc",
         # the call's keyed id, which percent rollouts hash
         "decision_id",
@@ -91,6 +110,7 @@ class Call:
         """Of the do-not-call lists for the called number's country: see the fact table."""
         self.vouched = False
         """The client or trunk is configured as one whose calling numbers are vouched for."""
+        self.conduct: Conduct = NO_CONDUCT
         self.category = ""
         self.category_basis = ""
         """Where `category` comes from: "purpose", "entity", "series" or ""."""

@@ -5,12 +5,13 @@ switch sends.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from consent.calling import ALLOW, BLOCK, DNO
 from consent.category import BIT, mask
+from consent.conduct import COUNTS, NAMES, NOTHING, SCALE, Values
 from consent.facts import CALLED_SIDE, MODE_BIT, NO_PROFILE, Consent, Facts, Profile
 from consent.number import parse_number
 from rules.bind import bind
@@ -59,10 +60,13 @@ _CHOICES: Final = {
     "purpose": tuple(BIT),
     "priority": ("emergency", "psap-callback", "wps"),
 }
+_PARTIES: Final = ("calling", "entity", "block", "trunk")
 _NETWORK: Final = {"dno": DNO, "block": BLOCK, "allow": ALLOW}
 _FACT_FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "listed": (list,),
     "personal": _TEXT,
+    "signals": (dict,),
+    "entity_calls_30d": (int,),
     "consent": (dict,),
     "profile": (dict,),
     "unknown": (bool, list),
@@ -89,6 +93,10 @@ class CaseSide:
     network: int = 0
     entity: CaseEntity | None = None
     lists: str = "current"
+    conduct: Mapping[str, Values] = field(default_factory=dict)
+
+    def of(self, party: str, call: Call, /) -> Values:  # noqa: ARG002 - a case has one of each
+        return self.conduct.get(party, NOTHING)
 
     def flags(self, value: int, /) -> int:  # noqa: ARG002 - a case has one calling number
         return self.network
@@ -144,7 +152,7 @@ def call_from(fields: Mapping[str, Any], reader: Reader | None = None, path: Pat
 
 
 def facts_from(
-    fields: Mapping[str, Any], reader: Reader, path: Path = ()
+    fields: Mapping[str, Any], reader: Reader, path: Path = (), *, instant: float = NOON
 ) -> tuple[Facts, CaseSide]:
     """What the index and the calling side hold, from plain data; problems go to the reader."""
     values = reader.table(fields, path, _FACT_FIELDS)
@@ -155,6 +163,8 @@ def facts_from(
     unknown = values.get("unknown", [])
     if not isinstance(unknown, bool):
         unknown = frozenset(reader.texts(unknown, (*path, "unknown"), CALLED_SIDE, "fact"))
+    conduct = _conduct(values, reader, path)
+    calls = max(0, values.get("entity_calls_30d", 0))
     personal = values.get("personal", "")
     if not reader.choice(personal, (*path, "personal"), ("", "allow", "block"), "personal entry"):
         personal = ""
@@ -163,6 +173,8 @@ def facts_from(
         profile=_profile(values, reader, path, categories),
         consent=_consent(values, reader, path, categories),
         personal=personal,
+        signals=conduct.pop("calling", NOTHING),
+        entity_calls=(round(instant) - 3600,) * calls,
         unknown=(CALLED_SIDE if unknown else frozenset()) if isinstance(unknown, bool) else unknown,
     )
     network = 0
@@ -184,7 +196,20 @@ def facts_from(
         entity = CaseEntity(data.get("id", 1), data.get("name", ""), tuple(named), stage)
     lists = values.get("lists", "current")
     reader.choice(lists, (*path, "lists"), ("current", "stale", "none"), "state of lists")
-    return facts, CaseSide(network, entity, lists)
+    return facts, CaseSide(network, entity, lists, conduct)
+
+
+def _conduct(values: dict[str, Any], reader: Reader, path: Path) -> dict[str, Values]:
+    """The signals that a case names, "calling.attempts_1h" = 12, by party; the others are 0."""
+    at = (*path, "signals")
+    names = {f"{party}.{name}": name for party in _PARTIES for name in NAMES}
+    given = reader.table(values.get("signals", {}), at, dict.fromkeys(names, (int, float)))
+    conduct: dict[str, list[int]] = {}
+    for key, value in given.items():
+        party, _, name = key.partition(".")
+        scale = 1 if name.rpartition("_")[0] in COUNTS else SCALE
+        conduct.setdefault(party, [*NOTHING])[NAMES.index(name)] = round(value * scale)
+    return {party: tuple(each) for party, each in conduct.items()}
 
 
 def _profile(values: dict[str, Any], reader: Reader, path: Path, categories: Any) -> Profile:
@@ -254,9 +279,10 @@ def case_from(value: object, reader: Reader, path: Path, *, rules: frozenset[str
     }  # fmt: skip
     data = reader.table(value, path, kinds, required=("name", "call", "expect"))
     call = call_from(data.get("call", {}), reader, (*path, "call"))
-    facts, side = facts_from(data.get("facts", {}), reader, (*path, "facts"))
+    facts, side = facts_from(data.get("facts", {}), reader, (*path, "facts"), instant=call.at)
     bind(call, side)
     call.dnc_lists = side.lists
+    call.conduct = side
     at = (*path, "expect")
     wanted: dict[str, tuple[type, ...]] = {
         "action": _TEXT, "cause": _TEXT, "rule": _TEXT, "shadow": (list,),

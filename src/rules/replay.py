@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from consent.facts import CALLED_SIDE, Facts
+from consent.facts import CALLED_SIDE, SIGNALS, Facts
 from consent.number import masked
 from rules.call import Call
 from rules.explanation import explain
 from rules.loading import Packs
 from rules.rule import NEED_FACTS, Mode, Walk
 from rules.ruleset import ReadPlan, RuleSet, evaluate
-from rules.schema import FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
+from rules.schema import ENTITY_CALLS, FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
 from rules.verdict import Action, Verdict
 from rules.walk import CompiledRules, compile_walk
 
@@ -241,6 +241,10 @@ def _unread(read: ReadPlan | None, wanted: ReadPlan, category: str) -> frozenset
             covered.add(REFUSES)
     if read.consent:
         covered |= {"consent.state", "consent.id"}
+    if read.signals:
+        covered.add(SIGNALS)
+    if read.frequency:
+        covered.add(ENTITY_CALLS)
     # What is added to the table later is unknown here until this function knows of it.
     return CALLED_SIDE - covered
 

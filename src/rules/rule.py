@@ -11,7 +11,7 @@ from rules import sip
 from rules.call import Call
 from rules.cel import Checked
 from rules.cel.syntax import Literal
-from rules.schema import HOLIDAY, REFUSES, WITHIN, WITHIN_DAYS
+from rules.schema import CALLING_SIGNALS, ENTITY_CALLS, HOLIDAY, REFUSES, WITHIN, WITHIN_DAYS
 from rules.verdict import Action, Cause, Verdict
 
 
@@ -129,6 +129,8 @@ class ReadPlan:
     consent: bool = False
     personal: bool = False
     profile: bool = False
+    signals: bool = False
+    frequency: bool = False
 
 
 def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
@@ -153,4 +155,6 @@ def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
         consent=bool(uses & {"consent.state", "consent.id"}),
         personal="called.personal" in uses,
         profile=bool(uses & _PROFILE),
+        signals=bool(uses & CALLING_SIGNALS),
+        frequency=ENTITY_CALLS in uses,
     )

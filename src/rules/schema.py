@@ -13,16 +13,18 @@ from typing import Final
 
 from consent.calling import ALLOW, BLOCK, DNO
 from consent.category import BIT
-from consent.facts import Facts
+from consent.conduct import COUNTS, MEASURES, NAMES, SCALE, Values
+from consent.facts import SIGNALS, Facts
 from consent.holidays import is_holiday
 from rules.call import Call
 from rules.cel import Declarations, Function, Variable
 from rules.cel.runtime import Timestamp
-from rules.cel.types import BOOL, INT, STRING, TIMESTAMP
+from rules.cel.types import BOOL, DOUBLE, INT, STRING, TIMESTAMP
 from rules.hours import NotKnown, local_times, minutes, weekdays, within
 
 FACTS_KNOWN: Final = "facts.known"
 HOLIDAY: Final = "called.holiday"
+ENTITY_CALLS: Final = "called.entity_calls_30d"
 REFUSES: Final = "called.refuses"
 WITHIN: Final = "called.within"
 WITHIN_DAYS: Final = "called.within_days"
@@ -46,6 +48,34 @@ def _number(name: str, access: str, what: str) -> dict[str, Variable]:
             BOOL, f"{access}.plausible", "whether its length is one that its plan uses"
         ),
     }
+
+
+_PARTIES: Final = {
+    "calling": "the calling number",
+    "entity": "the entity registered for it",
+    "block": "the thousand numbers around it",
+    "trunk": "the ingress trunk",
+}
+_WINDOWS: Final = {"1m": "minute", "1h": "hour", "24h": "24 hours", "7d": "7 days"}
+
+
+def _signals() -> dict[str, Variable]:
+    """How the parties have conducted themselves; see consent.conduct."""
+    facts = {}
+    for party, who in _PARTIES.items():
+        for at, name in enumerate(NAMES):
+            measure, _, window = name.rpartition("_")
+            own = party == "calling"
+            access = f"f.signals[{at}]" if own else f"conduct(c, {party!r})[{at}]"
+            count = measure in COUNTS
+            facts[f"signals.{party}.{name}"] = Variable(
+                INT if count else DOUBLE,
+                access if count else f"({access} / {SCALE:.1f})",
+                f"{MEASURES[measure]}, of {who}, within the last {_WINDOWS[window]}",
+                source="called" if own else "calling",
+                can_fail=not own,
+            )
+    return facts
 
 
 VARIABLES: Final[dict[str, Variable]] = {
@@ -205,6 +235,13 @@ VARIABLES: Final[dict[str, Variable]] = {
         "the ledger sequence that names the consent, 0 for none",
         source="called",
     ),
+    ENTITY_CALLS: Variable(
+        INT,
+        "f.entity_calls_before(c.at)",
+        "commercial calls of this entity that rang here in the 30 days before, up to 16",
+        source="called",
+    ),
+    **_signals(),
     FACTS_KNOWN: Variable(
         BOOL, "f.known", "whether every fact of the called side could be read", source="called"
     ),
@@ -251,7 +288,9 @@ CALLED_NAMES: Final = frozenset(
 ) | frozenset(FUNCTIONS)
 """The names whose values may be unknown."""
 
-SAME_FACT: Final = {WITHIN_DAYS: WITHIN, HOLIDAY: WITHIN}
+CALLING_SIGNALS: Final = frozenset(name for name in VARIABLES if name.startswith(f"{SIGNALS}."))
+
+SAME_FACT: Final = {WITHIN_DAYS: WITHIN, HOLIDAY: WITHIN, **dict.fromkeys(CALLING_SIGNALS, SIGNALS)}
 """Names that stand for a fact which the index knows by another name."""
 
 
@@ -325,7 +364,16 @@ def _celebrates(call: Call, time: datetime) -> bool:
     return found
 
 
+def conduct(call: Call, party: str) -> Values:
+    """The signals of the entity, block or trunk of a call, see the fact table."""
+    values = call.conduct.of(party, call)
+    if values is None:
+        raise NotKnown
+    return values
+
+
 GLOBALS: Final = {
+    "conduct": conduct,
     "dialect": dialect,
     "hours": hours,
     "instant": Timestamp.of_seconds,

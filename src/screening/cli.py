@@ -22,6 +22,7 @@ GROUPS: Final = {
     "subscriber": "What subscribers set for themselves.",
     "index": "Look at the index, verify and rebuild it.",
     "log": "Verify, search and export the decision record.",
+    "signals": "Show and reset how a party conducts itself.",
     "keys": "Make, list and revoke keys; rotate those of the ledger.",
 }
 """Groups of commands, `app` of the module of that name, with their help.

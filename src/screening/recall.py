@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 import orjson
 
 from consent.category import BIT, mask
+from consent.conduct import NOTHING
 from consent.facts import NO_PROFILE, Consent, Facts, Profile
 from consent.keyring import SEAL_BYTES, Keyring, KeyringError
 from consent.number import Number, NumberClass
@@ -75,7 +76,7 @@ _BLANK: Final = Call()
 _FIELDS: Final = tuple(
     (name, getattr(_BLANK, name))
     for name in sorted(Call.__slots__)
-    if name not in ("call_id", "decision_id")
+    if name not in ("call_id", "conduct", "decision_id")
 )
 """What is kept of a call, with the value that is not written. No rule looks at `call_id`."""
 
@@ -474,6 +475,10 @@ def _facts_row(facts: Facts) -> dict[str, Any]:
         row["consent"] = [held.sequence, held.revoked, held.expires, held.categories]
     if facts.personal:
         row["personal"] = facts.personal
+    if facts.signals != NOTHING:
+        row["signals"] = facts.signals
+    if facts.entity_calls:
+        row["entity_calls"] = facts.entity_calls
     if facts.unknown:
         row["unknown"] = sorted(facts.unknown)
     return row
@@ -490,6 +495,8 @@ def _facts(row: dict[str, Any]) -> Facts:
         profile=profile,
         consent=Consent(*row["consent"]) if "consent" in row else None,
         personal=row.get("personal", ""),
+        signals=tuple(row.get("signals", NOTHING)),
+        entity_calls=tuple(row.get("entity_calls", ())),
         unknown=frozenset(row.get("unknown", ())),
     )
 
@@ -498,6 +505,7 @@ def _facts(row: dict[str, Any]) -> Facts:
 def _plan_row(plan: ReadPlan) -> list[int]:
     own, consent, personal, profile = plan.own_category, plan.consent, plan.personal, plan.profile
     flags = own | consent << 1 | personal << 2 | profile << 3
+    flags |= plan.signals << 4 | plan.frequency << 5
     return [mask(plan.categories), flags]
 
 
@@ -510,4 +518,6 @@ def _plan(row: tuple[int, int]) -> ReadPlan:
         consent=bool(flags & 2),
         personal=bool(flags & 4),
         profile=bool(flags & 8),
+        signals=bool(flags & 16),
+        frequency=bool(flags & 32),
     )

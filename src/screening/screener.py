@@ -18,7 +18,7 @@ from consent.category import BIT
 from consent.facts import Facts
 from consent.index import IndexReader
 from rules.bind import bind
-from rules.call import Call
+from rules.call import NO_CONDUCT, Call, Conduct
 from rules.explanation import explain
 from rules.loading import Packs
 from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet, evaluate
@@ -150,7 +150,7 @@ class DncPlan:
 class Screener:
     """Decides calls with what is in force now; its parts are swapped whole while it runs."""
 
-    __slots__ = ("_budget", "_clock", "_key", "calling_side", "dnc", "packs", "reader")
+    __slots__ = ("_budget", "_clock", "_key", "calling_side", "conduct", "dnc", "packs", "reader")
 
     def __init__(
         self,
@@ -162,6 +162,7 @@ class Screener:
     ) -> None:
         self.packs: Packs | None = None
         self.calling_side = CallingSide()
+        self.conduct: Conduct = NO_CONDUCT
         self.dnc = DncPlan()
         self.reader = reader
         self._key = decision_key
@@ -215,6 +216,7 @@ class Screener:
         call, side, dnc = question.call, self.calling_side, self.dnc
         bind(call, side)
         call.dnc_lists = dnc.state(call.called.country, call.at)
+        call.conduct = self.conduct
         verdict = evaluate(ruleset, call)
         if verdict is not NEED_FACTS:
             decision.verdict = verdict
@@ -276,6 +278,8 @@ def _lookup(call: Call, dnc: DncPlan, plan: ReadPlan) -> index.Question:
         consent=plan.consent,
         personal=plan.personal,
         profile=plan.profile,
+        frequency=plan.frequency,
+        signals=plan.signals,
     )
 
 

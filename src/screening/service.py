@@ -57,6 +57,7 @@ from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
 from screening.settings import Settings
 from screening.siblings import Siblings
+from screening.signals.view import ConductView
 from screening.snapshot import Catalogue, ListInForce
 from screening.state import State
 from screening.steward import Steward
@@ -70,6 +71,8 @@ KEEPER_GONE_SECONDS: Final = 0.25
 """Once a replica has taken over it may lack what was acknowledged: it is told at once."""
 
 ANNOUNCED_AGAIN_SECONDS: Final = 1.0
+CONDUCT_INTERVAL_SECONDS: Final = 0.2
+RECORDER_SECONDS: Final = 15.0
 RECALL_INTERVAL_SECONDS: Final = 1.0
 CHECKPOINT_INTERVAL_SECONDS: Final = 1.0
 WRITERS: Final = 8
@@ -124,6 +127,8 @@ class Service:
         self.lookup.observers.append(self.outbox.observe)
         self.lookup.shed_observers.append(self.outbox.missed)
         self.recorder = RecorderProcess(state.folder, state.environment)
+        self.conduct = ConductView(state.folder)
+        self.screener.conduct = self.conduct
         self.metrics.registry.register(RecordingCounts(state.folder, self.outbox))
         self.guard = Guard(
             state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
@@ -171,11 +176,15 @@ class Service:
         if self.steward.holds():
             (self._state.folder / KEPT).unlink(missing_ok=True)
             await asyncio.to_thread(remove_rings, self._state.folder, beyond=self._workers)
+        # First, since it starts while this process takes in what it needs itself.
+        recorder = asyncio.create_task(self.recorder.keep())
         await self.take_in()
+        await self._await_recorder()
         settle()
         self.lookup.overload.start()
         every = self.settings.watch_interval_ms / 1000
         self._tasks = [
+            recorder,
             # A task of its own: loading a list must not hold up an activation.
             asyncio.create_task(self._repeat(self.rules.look, every)),
             asyncio.create_task(self._repeat(self._follow_announcements, ANNOUNCED_AGAIN_SECONDS)),
@@ -183,10 +192,20 @@ class Service:
             asyncio.create_task(self._repeat(self._watch, every)),
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
-            asyncio.create_task(self.recorder.keep()),
             asyncio.create_task(self._repeat(self._keep_checkpoints, CHECKPOINT_INTERVAL_SECONDS)),
+            asyncio.create_task(self._repeat(self._look_at_conduct, CONDUCT_INTERVAL_SECONDS)),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    async def _look_at_conduct(self) -> None:
+        self.conduct.look()
+
+    async def _await_recorder(self) -> None:
+        """Give the recorder a moment: until it is there, signals are unknown."""
+        deadline = time.monotonic() + RECORDER_SECONDS
+        while not self.conduct.known and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+            self.conduct.look()
 
     async def stop(self) -> None:
         """Stop following, close what is open."""

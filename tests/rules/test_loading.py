@@ -57,7 +57,7 @@ def test_every_shipped_rule_is_covered_both_ways(packs: Packs, name: str) -> Non
 
 
 def test_rules_whose_facts_come_later_are_off_and_say_so(packs: Packs) -> None:
-    """Complaints, signals and call frequency are named by the packs and not guessed at."""
+    """Complaints and the day of a refusal are named by the packs and not guessed at."""
     waiting = {
         rule.id: rule.needs
         for pack in packs.packs.values()
@@ -65,12 +65,7 @@ def test_rules_whose_facts_come_later_are_off_and_say_so(packs: Packs) -> None:
         if rule.mode is Mode.OFF
     }
     assert waiting == {
-        "cn.campaign": ("signals.calling.distinct_called_1h",),
         "fr.pause": ("consent.refused_at",),
-        "fr.frequency": ("called.entity_calls_30d",),
-        "fr.campaign": ("signals.calling.distinct_called_1h",),
-        "gb.campaign": ("signals.calling.distinct_called_1h",),
-        "us.campaign": ("signals.calling.distinct_called_1h",),
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rules.test_ruleset import known_facts, unknowns
 
+from consent.conduct import NOTHING
 from consent.facts import CALLED_SIDE, UNKNOWN, Facts
 from consent.keyring import Keyring
 from consent.number import parse_number
@@ -100,7 +101,7 @@ def fill(ring: Recall, clock: Clock, count: int, *, first: int = 0, seconds: flo
         ReadPlan,
         categories=st.sets(st.sampled_from(("all", "loans", "survey"))).map(frozenset),
         own_category=st.booleans(), consent=st.booleans(), personal=st.booleans(),
-        profile=st.booleans(),
+        profile=st.booleans(), signals=st.booleans(), frequency=st.booleans(),
     ),
     st.text(max_size=200), st.sampled_from(("+441632960001", "110", "anonymous", "+999", "x")),
     st.floats(0, 4e9), st.integers(0, 2**31 - 1), st.booleans(),
@@ -118,7 +119,10 @@ def test_what_goes_in_comes_out(
     call.at, call.redirect_count, call.network = at, count, 5
     call.roaming = call.commercial = call.vouched = flag
     call.category, call.category_basis, call.mode = "loans", "entity", "prerecorded"
-    facts = Facts(facts.listed, facts.profile, facts.consent, facts.personal, (), unknown)
+    facts = Facts(
+        facts.listed, facts.profile, facts.consent, facts.personal, (), unknown,
+        signals=(count, *NOTHING[1:]), entity_calls=(count,) * flag,
+    )  # fmt: skip
     line = encode(call, facts, plan, safeguarded=False)
     assert b"never kept" not in line
     sample = decode(line)

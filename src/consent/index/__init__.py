@@ -1,6 +1,7 @@
 """The called side of the index: facts read in one round trip, written from lists and ledger."""
 
 from consent.index.announcement import announcements
+from consent.index.conduct import ConductStore
 from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
 from consent.index.layout import BLOCK, BUCKET_WIDTH, SHARDS, name_epoch
 from consent.index.link import Timing
@@ -11,6 +12,7 @@ __all__ = [
     "BLOCK",
     "BUCKET_WIDTH",
     "SHARDS",
+    "ConductStore",
     "IndexLost",
     "IndexReader",
     "IndexRefused",

@@ -16,6 +16,12 @@ stamp that proves the shard whole: one round trip to one node brings the facts a
                                    m the mark of who last published it
     {a3}:b:<bucket>        hash    <low> -> profile, <low><entity> -> consent
     {a3}:x:<called>        hash    <calling> -> a | b, the subscriber's own exact entries
+    {a3}:f:<called>        hash    <entity> -> the hours (since the epoch) of its commercial calls
+                                   that rang there, 3 bytes each, the newest last, 16 at most
+    {a3}:g:<calling>       hash    <node> -> the calling number's signals (consent.conduct.pack)
+
+The signals of calling numbers are no projection of the record: a recorder says in the stamp's field
+`g` when (epoch seconds) all that it knows of a shard was last there.
 
 Invariants: a generation is in `l` only once each of its blocks of that shard is written; a field
 of a bucket or its value never exceeds 64 bytes, so that a bucket stays a listpack on any server.
@@ -109,6 +115,25 @@ def bucket_key(called: int, width: int) -> bytes:
 
 def personal_key(called: int) -> bytes:
     return b"%b:x:%d" % (TAGS[shard_of(called)], called)
+
+
+def frequency_key(called: int) -> bytes:
+    return b"%b:f:%d" % (TAGS[shard_of(called)], called)
+
+
+def signals_key(calling: int) -> bytes:
+    return b"%b:g:%d" % (TAGS[shard_of(calling)], calling)
+
+
+HOUR: Final = 3600
+MOST_CALLS: Final = 16
+
+
+def hours(data: bytes) -> tuple[int, ...]:
+    """The instants (epoch seconds) behind the hours of an entity's calls."""
+    return tuple(
+        int.from_bytes(data[at : at + 3], "big") * HOUR for at in range(0, len(data) - 2, 3)
+    )
 
 
 def profile_field(called: int, width: int) -> bytes:

@@ -10,12 +10,14 @@ Invariants:
 import asyncio
 import re
 import ssl
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from consent.facts import NO_PROFILE, UNKNOWN, Facts
+from consent.conduct import NOTHING, Values, combined, unpack
+from consent.facts import NO_PROFILE, SIGNALS, UNKNOWN, Facts
 from consent.index import layout
 from consent.index.address import parse_servers
 from consent.index.link import Redirected, Timing, encode_command
@@ -23,6 +25,12 @@ from consent.index.nodes import Nodes
 
 REFUSES: Final = "called.refuses"
 ASKING: Final = encode_command("ASKING")
+SIGNALS_SECONDS: Final = 10.0
+"""How old what a recorder wrote may be; it writes every second."""
+
+_SIGNAL_STAMPS: Final = tuple(
+    encode_command(b"HMGET", layout.stamp_key(shard), b"e", b"g") for shard in range(layout.SHARDS)
+)
 _MOST_PLANS: Final = 1024
 _MOST_READS: Final = 3
 """Of one call: it may be sent to another node, and may learn how a list is written."""
@@ -46,6 +54,8 @@ class Question:
     consent: bool = False
     personal: bool = False
     profile: bool = False
+    frequency: bool = False
+    signals: bool = False
 
 
 class _Plan:
@@ -123,11 +133,13 @@ class IndexReader:
         timing: Timing = Timing(),  # noqa: B008 - frozen
         most_waiting: int = 4096,
         tls: ssl.SSLContext | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.nodes: Final = Nodes(
             parse_servers(url), timing=timing, most_waiting=most_waiting, tls=tls
         )
         self.stale = 0
+        self._wall = wall
         self._plans: dict[object, _Plan] = {}
         self.epoch = epoch
 
@@ -194,7 +206,54 @@ class IndexReader:
 
     def read(self, question: Question, *, deadline: float, done: Callable[[Facts], None]) -> None:
         """The same without a coroutine: `done` is called once, maybe before this returns."""
+        if question.signals and question.calling:
+            done = self._with_signals(question.calling, deadline, done)
         self._read(question, deadline, done, _MOST_READS)
+
+    def _with_signals(
+        self, calling: int, deadline: float, done: Callable[[Facts], None]
+    ) -> Callable[[Facts], None]:
+        """Ask for the signals of the calling number, maybe of another node, at the same time.
+
+        The answer takes the facts of the called side; `done` has both, whichever comes first.
+        """
+        both: list[Facts | Values | None] = []
+
+        def join(part: Facts | Values | None) -> None:
+            both.append(part)
+            if len(both) == 2:
+                first, second = both
+                facts, signals = (first, second) if isinstance(first, Facts) else (second, first)
+                done(_joined(cast("Facts", facts), cast("Values | None", signals)))
+
+        shard = layout.shard_of(calling)
+        key = layout.signals_key(calling)
+        self.nodes.route[shard].ask(
+            b"*2\r\n$5\r\nHVALS\r\n$%d\r\n%b\r\n%b" % (len(key), key, _SIGNAL_STAMPS[shard]),
+            expected=2,
+            deadline=deadline,
+            settle=lambda replies: join(self._signals(shard, replies)),
+        )
+        return join
+
+    def _signals(self, shard: int, replies: list[Any] | Redirected | None) -> Values | None:
+        """The signals in these replies, None where they prove none."""
+        if isinstance(replies, Redirected):
+            if replies.where.for_good:
+                self.nodes.moved(shard, replies.where)
+            return None
+        if replies is None:
+            return None
+        try:
+            values, (epoch, written) = replies
+            if epoch != self._proof or written is None:
+                return None
+            if abs(self._wall() - int(written)) > SIGNALS_SECONDS:
+                return None
+            return combined([unpack(each) for each in values]) if values else NOTHING
+        except (ValueError, TypeError, IndexError) as error:
+            self._fault(shard, error)
+            return None
 
     def _read(
         self, question: Question, deadline: float, done: Callable[[Facts], None], reads_left: int
@@ -257,6 +316,13 @@ class IndexReader:
         if question.personal:
             key = b"%b:x:%d" % (tag, called)
             field = layout.pack_int(question.calling)
+            commands.append(
+                b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                % (len(key), key, len(field), field)
+            )
+        if question.frequency and question.entity:
+            key = layout.frequency_key(called)
+            field = layout.pack_int(question.entity)
             commands.append(
                 b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
                 % (len(key), key, len(field), field)
@@ -391,10 +457,13 @@ class IndexReader:
         if with_consent or question.profile:
             profile, consent = replies[at]
             at += 1
-        if question.personal and replies[at] is not None:
-            personal = "allow" if replies[at] == b"a" else "block"
+        if question.personal:
+            if replies[at] is not None:
+                personal = "allow" if replies[at] == b"a" else "block"
+            at += 1
+        calls = replies[at] if question.frequency and question.entity else None
 
-        if profile is consent is None and not personal and not unknown:
+        if profile is consent is calls is None and not personal and not unknown:
             facts = plan.listed.get(listed)
             if facts is None:
                 facts = plan.listed[listed] = Facts(listed, generations=plan.read)
@@ -405,5 +474,13 @@ class IndexReader:
             layout.decode_consent(consent) if consent and with_consent else None,
             personal,
             plan.read,
-            unknown,
+            entity_calls=layout.hours(calls) if calls else (),
+            unknown=unknown,
         )
+
+
+def _joined(facts: Facts, signals: Values | None) -> Facts:
+    if signals is None:
+        return replace(facts, unknown=facts.unknown | {SIGNALS})
+    # Most numbers are quiet, and their facts are shared.
+    return facts if signals == NOTHING else replace(facts, signals=signals)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from consent.conduct import NAMES
 from consent.keyring import Keyring
 from rules.hours import NotKnown, local_times
 from screening.recording.outbox import OWN, SHARED
@@ -74,7 +75,7 @@ COLUMNS: Final = (
     Column("redress", "VARCHAR", "where a caller can object"),
     Column("lists", _LISTS, "do-not-call lists that were asked, and their age"),
     Column("consent", "BIGINT", "the ledger's sequence of the consent, 0 for none"),
-    Column("signals", "JSON", "the signals that active rules looked at"),
+    Column("signals", "JSON", "the calling number's, as read; shares in thousandths"),
     Column("decided_us", "INTEGER", "from the question to the decision, µs"),
     Column("facts_us", "INTEGER", "of that, the read of the index, µs; null without one"),
     Column("hash", "VARCHAR", "the link of the chain"),
@@ -127,9 +128,10 @@ class Records:
         `verdict` and `lists` are the JSON of the members that its batch holds for it. What is
         empty (no text, 0, false, nothing) is left out.
         """
-        decision_id, at, call_id, calling, called, diverted_from, decided_s, facts_s, consent = (
-            call[:_OWN]
-        )
+        (
+            decision_id, at, call_id, calling, called, diverted_from, decided_s, facts_s, consent,
+            signals,
+        ) = call[:_OWN]  # fmt: skip
         shape = (verdict, lists, *call[_OWN + 2 :])
         shared = self._shapes.get(shape)
         if shared is None:
@@ -151,6 +153,9 @@ class Records:
             own += f',"diverted_from":"{token(diverted_from)}"'
         if consent:
             own += f',"consent":{consent}'
+        if signals is not None:
+            seen = {name: value for name, value in zip(NAMES, signals, strict=True) if value}
+            own += f',"signals":{orjson.dumps(seen).decode()}'
         if facts_s is not None:
             own += f',"facts_us":{facts_s * 1e6:.0f}'
         if time_band:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import orjson
 
+from consent.conduct import NOTHING
 from rules.verdict import Action, Verdict
 from screening.screener import Decision, Question
 
@@ -41,6 +42,7 @@ _AT_ONCE: Final = 8
 
 OWN: Final = (
     "id", "at", "call_id", "calling", "called", "diverted_from", "decided_s", "facts_s", "consent",
+    "signals",
 )  # fmt: skip
 """The places of a call's tuple that are its own."""
 
@@ -83,6 +85,7 @@ class Outbox:
         self._lists: dict[int, int] = {}
         self._read: list[tuple[tuple[str, int], ...]] = []
         """The lists that were read for the calls that wait."""
+        self._told: list[tuple[str, dict[str, Any]]] = []
         self._pending: list[bytes] = []
         self._lost = 0
         """Calls dropped since a batch last said so."""
@@ -113,9 +116,10 @@ class Outbox:
             place = self._verdicts[id(verdict)] = len(self._said)
             self._said.append((verdict, _written(decision)))
         if facts is None:
-            read, consent, zone = _NO_LISTS, None, ""
+            read, consent, zone, signals = _NO_LISTS, None, "", None
         else:
             read, consent, zone = facts.generations, facts.consent, facts.profile.zone
+            signals = None if facts.signals is NOTHING else facts.signals
         lists = self._lists.get(id(read))
         if lists is None:
             lists = self._lists[id(read)] = len(self._read)
@@ -132,6 +136,7 @@ class Outbox:
                 elapsed,
                 decision.facts_seconds,
                 0 if consent is None else consent.sequence,
+                signals,
                 place,
                 lists,
                 calling[2],
@@ -161,6 +166,15 @@ class Outbox:
         self.dropped["shed"] += calls
         self._lost += calls
 
+    def tell(self, kind: str, told: list[dict[str, Any]]) -> None:
+        """Hand over what is no call: "ends", "complaints"; bounded and sent as calls are."""
+        if len(self._told) + len(told) > self._most:
+            self.dropped["full"] += len(told)
+            return
+        self._told.extend((kind, each) for each in told)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._every, self._tick)
+
     def close(self) -> None:
         """Send what waits, if the recorder takes it at once, and hang up."""
         if self._timer is not None:
@@ -177,7 +191,7 @@ class Outbox:
     def _tick(self) -> None:
         self._timer = None
         self._send(at_once=_AT_ONCE)
-        if self._waiting or self._pending:
+        if self._waiting or self._pending or self._told:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._every, self._tick)
 
@@ -201,7 +215,8 @@ class Outbox:
     def _pack(self) -> bool:
         """Make the next batch of what waits."""
         calls = self._waiting[:_BATCH_CALLS]
-        if not calls:
+        told, self._told = self._told[:_BATCH_CALLS], self._told[_BATCH_CALLS:]
+        if not calls and not told:
             return False
         del self._waiting[:_BATCH_CALLS]
         batch = {
@@ -211,6 +226,7 @@ class Outbox:
             "verdicts": [written for _, written in self._said],
             "lists": self._read,
             "calls": calls,
+            "told": told,
         }
         if not self._waiting:
             self._verdicts.clear()

@@ -7,6 +7,7 @@ so that they cost a call nothing.
 
 import contextlib
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from screening.recording.outbox import OWN, SOCKET, short_path
 from screening.recording.segments import FOLDER, Limits, Log, LogError, segments
 from screening.recording.writer import Writer
 from screening.settings import Settings
+from screening.signals.counting import EVERY_SECONDS, KEPT, KEPT_SECONDS, Counting, Publisher
 from screening.snapshot import FILE as CATALOGUE
 from screening.snapshot import Catalogue
 from screening.state import open_files
@@ -62,12 +64,14 @@ class Recorder:
         keyring: Keyring,
         kept: Log,
         *,
+        redis_url: str = "",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.calls = 0
         self.repeats = 0
         self.writer = Writer(kept)
+        self.counting = Counting(clock=clock)
         self._folder = folder
         self._keyring = keyring
         self._records = Records(Tokens(keyring))
@@ -76,6 +80,15 @@ class Recorder:
         self._recent = RecentCalls(capacity=REMEMBERED_CALLS, horizon_seconds=REMEMBERED_SECONDS)
         self._clock = clock
         self._now = now
+        node = f"{socket.gethostname()}:{folder.resolve()}".encode()
+        self.publisher = Publisher(
+            folder,
+            self.counting,
+            url=redis_url,
+            node=hashlib.sha256(node).hexdigest()[:8],
+            clock=clock,
+            wall=now,
+        )
 
     def remember(self, decisions: Path) -> int:
         """Take in which calls were decided just before a restart, so that none counts twice."""
@@ -107,6 +120,8 @@ class Recorder:
             if attempt > 1:
                 self.repeats += 1
             at = call[_VERDICT]
+            if attempt == 1:
+                self.counting.call(call, batch["verdicts"][at])
             records.append(
                 written.of(
                     call,
@@ -116,10 +131,31 @@ class Recorder:
                     time_band=bands[at],
                 )
             )
+        for kind, told in batch["told"]:
+            self._hear(kind, told)
         self.calls += len(records)
         self.writer.put(records)
         if batch["lost"]:
             self.writer.lose("outbox", int(batch["lost"]))
+
+    def _hear(self, kind: str, told: dict[str, Any]) -> None:
+        match kind:
+            case "ends":
+                self.counting.end(told)
+            case "complaints":
+                self.counting.complaint(told)
+            case "reset":
+                party, key = told["party"], told["key"]
+                self.counting.tally.drop(party, key)
+                self.publisher.forget(party, key)
+
+    def keep_signals(self) -> None:
+        """Keep what is counted for the next start. Raises OSError."""
+        self.counting.keep(self._folder / KEPT, self._keyring, wall=self._now())
+
+    def restore_signals(self) -> None:
+        """Take in what was kept."""
+        self.counting.restore(self._folder / KEPT, self._keyring, wall=self._now())
 
     def reload(self) -> None:
         """Take in keys that were added and lists that were switched."""
@@ -142,6 +178,13 @@ class Recorder:
             "lost": dict(writer.lost),
             "waiting_bytes": writer.waiting_bytes,
             "failure": writer.failure,
+            "signals": {
+                "calls": self.counting.counted,
+                "ends": self.counting.ends,
+                "parties": {k: len(each) for k, each in self.counting.tally.tables.items()},
+                "forgotten": sum(e.forgotten for e in self.counting.tally.tables.values()),
+                "failure": self.publisher.failure,
+            },
         }
 
 
@@ -194,6 +237,8 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._ending = False
         self._status_at = 0.0
+        self._publish_at = 0.0
+        self._keep_at = time.monotonic() + KEPT_SECONDS
 
     def run(self) -> None:
         """Take in what comes until it is told to end."""
@@ -220,15 +265,25 @@ class Server:
                 if not self._turn(0):
                     break
         self._recorder.writer.stop()
+        self._recorder.publisher.stop()
+        with contextlib.suppress(OSError):
+            self._recorder.keep_signals()
         self._write_status()
 
     def _turn(self, seconds: float) -> int:
         ready = self._selector.select(seconds)
         for key, _ in ready:
             key.data(key.fileobj)
-        if time.monotonic() >= self._status_at:
-            self._status_at = time.monotonic() + STATUS_SECONDS
+        now = time.monotonic()
+        if now >= self._publish_at:
+            self._publish_at = now + EVERY_SECONDS
+            self._recorder.publisher.turn()
+        if now >= self._status_at:
+            self._status_at = now + STATUS_SECONDS
             self._look()
+        if now >= self._keep_at:
+            self._keep_at = now + KEPT_SECONDS
+            self._keep_apart()
         return sum(key.data == self._receive for key, _ in ready)
 
     def _end(self, *_: object) -> None:
@@ -269,6 +324,17 @@ class Server:
             log_where(log, "keys or lists were not taken in", broken)
         self._write_status()
 
+    def _keep_apart(self) -> None:
+        """Keep the signals from a copy of this process: writing them down takes seconds."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        if os.fork() == 0:
+            with contextlib.suppress(BaseException):
+                os.closerange(3, 4096)  # the log's lock among them, which ends with its writer
+                os.nice(10)
+                self._recorder.keep_signals()
+            os._exit(0)
+
     def _write_status(self) -> None:
         beside = self._folder / (STATUS + ".new")
         with contextlib.suppress(OSError):
@@ -292,9 +358,11 @@ def main() -> None:
             kept = Log(state.folder / FOLDER, limits=limits, key=key)
         except LogError as refused:
             sys.exit(str(refused))
-        recorder = Recorder(state.folder, state.keyring, kept)
+        recorder = Recorder(state.folder, state.keyring, kept, redis_url=settings.redis_url)
         recorder.remember(state.folder / FOLDER)
+        recorder.restore_signals()
         recorder.writer.start()
+        recorder.publisher.start()
         gc.freeze()
         Server(state.folder, recorder).run()
 

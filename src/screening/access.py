@@ -11,6 +11,7 @@ every request. Clients stand in `clients.toml`, which the operator writes:
     vouches = true                   # for the calling numbers of all of its calls, or
     trunks_vouched = ["t1"]          # of those from these trunks
     may = ["explain", "at"]
+    sip.block = { code = 603, phrase = "Decline" }    # for a peer that knows no other refusal
 """
 
 import difflib
@@ -21,8 +22,8 @@ import re
 import secrets
 import time
 import tomllib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from consent.private import create_private, locked, read_private, replace_private
+from screening.sip_profile import SipProfile, read_profile
 
 NAME: Final = re.compile(r"(?=.*[a-z])[a-z0-9][a-z0-9._-]{0,63}")
 SECRET_BYTES: Final = 32
@@ -255,6 +257,14 @@ class Client:
     vouches: bool = False
     trunks_vouched: frozenset[str] = frozenset()
     may: frozenset[Right] = frozenset()
+    sip: SipProfile | None = None
+    """How refusals are told to it, where not as the rule sets say."""
+    trunk_sip: Mapping[str, SipProfile] = field(default_factory=dict)
+    """The same for calls of one trunk."""
+
+    def profile(self, trunk: str) -> SipProfile | None:
+        """How the refusal of a call from a trunk is told."""
+        return self.trunk_sip.get(trunk, self.sip)
 
 
 def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
@@ -297,10 +307,10 @@ class Clients:
             where = f"{path}: {name}"
             if not isinstance(table, dict):
                 raise AccessError(f"{where} is {table!r}, expected a table [{name}] of a client")
-            for field in table:
-                if field not in CLIENT_FIELDS:
+            for each in table:
+                if each not in CLIENT_FIELDS:
                     raise AccessError(
-                        f"{where}.{field} is no field, {_nearest(field, CLIENT_FIELDS)}"
+                        f"{where}.{each} is no field, {_nearest(each, CLIENT_FIELDS)}"
                     )
             client = _client(name, table, where)
             keys = _texts(table, "keys", where)
@@ -350,19 +360,34 @@ class Clients:
         )
 
 
-CLIENT_FIELDS: Final = ("keys", "networks", "asserts", "vouches", "trunks_vouched", "may")
+CLIENT_FIELDS: Final = (
+    "keys", "networks", "asserts", "vouches", "trunks_vouched", "may", "sip", "trunk_sip",
+)  # fmt: skip
 
 
 def _client(name: str, table: dict[str, Any], where: str) -> Client:
     vouches = table.get("vouches", False)
     if not isinstance(vouches, bool):
         raise AccessError(f"{where}.vouches is {vouches!r}, expected true or false")
+    trunks = table.get("trunk_sip", {})
+    if not isinstance(trunks, dict):
+        raise AccessError(f"{where}.trunk_sip is {trunks!r}, expected a table of trunks")
+    try:
+        sip = read_profile(table.get("sip", {}), f"{where}.sip")
+        profiles = {
+            trunk: read_profile(each, f"{where}.trunk_sip.{trunk}")
+            for trunk, each in trunks.items()
+        }
+    except ValueError as error:
+        raise AccessError(str(error)) from None
     return Client(
         name=name,
         asserts=_words(_texts(table, "asserts", where), Assertion, where=f"{where}.asserts:"),
         vouches=vouches,
         trunks_vouched=frozenset(_texts(table, "trunks_vouched", where)),
         may=_words(_texts(table, "may", where), Right, where=f"{where}.may:"),
+        sip=sip,
+        trunk_sip={trunk: each for trunk, each in profiles.items() if each is not None},
     )
 
 

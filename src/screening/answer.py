@@ -9,6 +9,7 @@ from typing import Final
 from rules.ruleset import RuleSet
 from rules.verdict import Verdict
 from screening.screener import Decision
+from screening.sip_profile import SipProfile
 from screening.wire import write_answer
 
 ID_BYTES: Final = 26
@@ -20,12 +21,15 @@ _MOST: Final = 4096
 class Form:
     """One verdict of one rule set; `fill` is `text % (id, … , latency)`."""
 
-    __slots__ = ("_ids", "_size", "_text", "ruleset", "verdict")
+    __slots__ = ("_ids", "_size", "_text", "profile", "ruleset", "verdict")
 
-    def __init__(self, verdict: Verdict, ruleset: RuleSet | None) -> None:
+    def __init__(
+        self, verdict: Verdict, ruleset: RuleSet | None, profile: SipProfile | None
+    ) -> None:
         self.verdict: Final = verdict
         self.ruleset: Final = ruleset
-        whole = write_answer(Decision(verdict, ruleset, _ID), latency_us=0)
+        self.profile: Final = profile
+        whole = write_answer(Decision(verdict, ruleset, _ID, profile=profile), latency_us=0)
         self._ids = whole.count(_ID.encode())
         text = whole.replace(b"%", b"%%").replace(_ID.encode(), b"%b")
         before, mark, after = text.rpartition(b'"latency_us":0')
@@ -43,18 +47,23 @@ class Answers:
     """The forms of the verdicts met so far."""
 
     def __init__(self) -> None:
-        self._forms: dict[tuple[int, int], Form] = {}
+        self._forms: dict[tuple[int, int, int], Form] = {}
 
     def body(self, decision: Decision, latency_us: int) -> bytes:
         """The answer that `write_answer` gives."""
-        verdict, ruleset = decision.verdict, decision.ruleset
+        verdict, ruleset, profile = decision.verdict, decision.ruleset, decision.profile
         if verdict.trace or decision.evidence is not None:
             return write_answer(decision, latency_us=latency_us)
-        key = (id(verdict), id(ruleset))
+        key = (id(verdict), id(ruleset), id(profile))
         form = self._forms.get(key)
-        if form is None or form.verdict is not verdict or form.ruleset is not ruleset:
+        if (
+            form is None
+            or form.verdict is not verdict
+            or form.ruleset is not ruleset
+            or form.profile is not profile
+        ):
             if len(self._forms) >= _MOST:
                 self._forms.clear()
             # Held by the form, so that nothing else comes to have their identities.
-            form = self._forms[key] = Form(verdict, ruleset)
+            form = self._forms[key] = Form(verdict, ruleset, profile)
         return form.fill(decision.decision_id, latency_us)

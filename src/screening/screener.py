@@ -26,6 +26,7 @@ from rules.safeguard import safeguard
 from rules.verdict import Action, Cause, Verdict
 from screening.decision_id import decision_id
 from screening.logs import log_where
+from screening.sip_profile import SipProfile
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,14 @@ class Question:
     `replay` says that it asks for another instant than its own, so that no call is behind it.
     """
 
-    __slots__ = ("call", "emergency", "explain", "ignored", "replay")
+    __slots__ = ("call", "emergency", "explain", "ignored", "profile", "replay")
 
     def __init__(self) -> None:
         self.call = Call()
         self.emergency = False
         self.explain = False
+        self.profile: SipProfile | None = None
+        """How the one who asks wants a refusal told."""
         self.replay = False
         self.ignored: list[str] = []
 
@@ -82,6 +85,7 @@ class Decision:
     attempt: int = 1
     """The how-manieth question about this call it was; known once it has been answered."""
     evidence: Evidence | None = None
+    profile: SipProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,7 @@ class Screener:
         call.decision_id = decision_id(
             call_id=call.call_id, calling=call.calling.text, called=call.called.text, key=self._key
         )
-        decision = Decision(NOTHING_LOADED, None, call.decision_id)
+        decision = Decision(NOTHING_LOADED, None, call.decision_id, profile=question.profile)
         try:
             packs = self.packs
             if packs is not None:

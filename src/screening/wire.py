@@ -196,6 +196,8 @@ def _read(
             setattr(call, name, value)
     if call.called is NO_NUMBER:
         raise MalformedCall("called", "`called` is absent, expected the called number")
+    if client.sip is not None or client.trunk_sip:
+        question.profile = client.profile(call.trunk)
     call.vouched = client.vouches or (call.trunk != "" and call.trunk in client.trunks_vouched)
     return question
 
@@ -265,7 +267,8 @@ def write_answer(decision: Decision, *, latency_us: int) -> bytes:
     sip = None
     q850 = None
     if verdict.action is Action.BLOCK and ruleset is not None:
-        answer = ruleset.answer(verdict.cause).filled(
+        told = decision.profile and decision.profile.answer(verdict.cause)
+        answer = (told or ruleset.answer(verdict.cause)).filled(
             decision_id=decision.decision_id, redress=ruleset.redress
         )
         sip = {

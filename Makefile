@@ -8,7 +8,7 @@ SUITE  := $(VENV)/conformance
 BUF    := $(VENV)/buf
 
 # What tests drive from Debian: command:package. Installed when missing and when root.
-DEBIAN := npm:npm redis-server:redis-server curl:curl pg_ctlcluster:postgresql cc:gcc \ promtool:prometheus
+DEBIAN := npm:npm redis-server:redis-server curl:curl pg_ctlcluster:postgresql cc:gcc promtool:prometheus \
     /usr/include/stdio.h:libc6-dev
 DEBIAN_E2E := kamailio:kamailio kamailio:kamailio-extra-modules kamcmd:kamailio sipp:sip-tester luac5.3:lua5.3
 DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \

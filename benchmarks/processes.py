@@ -21,13 +21,18 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_us(pid: int) -> float:
-    """User and system time of one process in µs; by the scheduler's own clock where it tells."""
+    """User and system time of one process in µs, 0 once it is gone; by the scheduler's own clock
+    where it tells."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e3
     except (OSError, ValueError, IndexError):
+        pass
+    try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * TICK_US
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * TICK_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,11 @@ class Memory:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """Of one process."""
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        """Of one process; nothing once it is gone."""
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            return cls(0, 0)
         sizes = {
             line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")
         }

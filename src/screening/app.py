@@ -20,6 +20,7 @@ from screening.access import Principal, Role
 from screening.bulk_routes import bulk_routes
 from screening.consent_routes import consent_routes
 from screening.contract import Answer, question_parameters, question_schema
+from screening.end_routes import end_routes
 from screening.endpoint import LookupEndpoint
 from screening.entity_routes import entity_routes
 from screening.list_routes import list_routes
@@ -122,6 +123,9 @@ def create_app(service: Service) -> FastAPI:
         washer=needs(Role.WASH, Role.CONSENT, Role.OPERATE),
         refusals_=_REFUSALS,
         problem=_PROBLEM,
+    )
+    end_routes(
+        app, service, teller=needs(Role.LOOKUP, Role.OPERATE), refusals_=_REFUSALS, problem=_PROBLEM
     )
     for add in (consent_routes, bulk_routes, subscriber_routes):
         add(app, service, consent=holders, refusals_=_REFUSALS, problem=_PROBLEM)

@@ -22,6 +22,7 @@ GROUPS: Final = {
     "subscriber": "What subscribers set for themselves.",
     "index": "Look at the index, verify and rebuild it.",
     "log": "Verify, search and export the decision record.",
+    "calls": "Tell what became of calls.",
     "signals": "Show and reset how a party conducts itself.",
     "keys": "Make, list and revoke keys; rotate those of the ledger.",
 }

@@ -1,13 +1,14 @@
 """The listeners beside HTTP, of one worker: how they start and drain."""
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from screening.counts import PortCounts, PortsCollector
 from screening.listeners import GRPC, RPC
 from screening.place import Place
 from screening.rpc import RpcPort
-from screening.rpc_methods import TRANSPORT, lookup_methods
+from screening.rpc_methods import TRANSPORT, end_method, lookup_methods
 from screening.service import Service
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Ports:
         self._service = service
         self._grpc: GrpcPort | None = None
         self.methods = lookup_methods(service.lookup)
+        self.methods["call_end"] = end_method(service.ends, partial(service.outbox.tell, "ends"))
         self._rpc = RpcPort(self.methods, client_at=service.client_at, counts=rpc)
 
     async def prepare(self) -> None:

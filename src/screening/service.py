@@ -35,6 +35,7 @@ from rules.handover import NotReady
 from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal, bearer_of
 from screening.blast_radius import Guard
+from screening.call_ends import EndReader
 from screening.channel import Message
 from screening.checkpoints import Checkpoints
 from screening.distribution import CHANNEL, answer
@@ -123,6 +124,11 @@ class Service:
         )
         self.outbox = Outbox(
             state.folder, instance=f"{socket.gethostname()}/{os.getpid()}", rules=self._rules_digest
+        )
+        self.ends = EndReader(
+            region=settings.region,
+            key=state.keyring.decision_key,
+            entity_of=lambda: self.screener.calling_side.entity_of,
         )
         self.lookup.observers.append(self.outbox.observe)
         self.lookup.shed_observers.append(self.outbox.missed)

@@ -166,14 +166,18 @@ class Outbox:
         self.dropped["shed"] += calls
         self._lost += calls
 
-    def tell(self, kind: str, told: list[dict[str, Any]]) -> None:
-        """Hand over what is no call: "ends", "complaints"; bounded and sent as calls are."""
+    def tell(self, kind: str, told: list[dict[str, Any]]) -> bool:
+        """Hand over what is no call: "ends", "complaints"; bounded and sent as calls are.
+
+        False where there is no room: none of it was taken, and it is counted as dropped.
+        """
         if len(self._told) + len(told) > self._most:
             self.dropped["full"] += len(told)
-            return
+            return False
         self._told.extend((kind, each) for each in told)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._every, self._tick)
+        return True
 
     def close(self) -> None:
         """Send what waits, if the recorder takes it at once, and hang up."""

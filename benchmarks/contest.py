@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -495,6 +496,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results are written")
     parser.add_argument("--picture", type=Path, help=f"where the picture is written ({PICTURE})")
     asked = parser.parse_args()
+    # What was started is stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     missing = [package for command, package in NEEDED.items() if shutil.which(command) is None]
     if missing:
         sys.exit("missing: apt-get install --no-install-recommends " + " ".join(missing))

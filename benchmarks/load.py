@@ -257,6 +257,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results are written")
     parser.add_argument("--objectives", type=Path, default=OBJECTIVES)
     asked = parser.parse_args()
+    # What was started is stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     shape = SHAPES[asked.shape]
     about = machine()
     with tempfile.TemporaryDirectory(prefix="screening-load-") as name:

@@ -292,6 +292,7 @@ def save_entities(folder: Path, entities: Iterable[Entity]) -> None:
             "ranges": each.ranges,
             "status": each.status,
             "acts_for": each.acts_for,
+            "stages": dict(each.stages),
         }
         for each in entities
     ]
@@ -311,6 +312,10 @@ def load_entities(folder: Path) -> list[Entity]:
                     "categories": tuple(each["categories"]),
                     "numbers": tuple(each["numbers"]),
                     "ranges": tuple((low, high) for low, high in each["ranges"]),
+                    "stages": {
+                        country: (stage, sequence)
+                        for country, (stage, sequence) in each.get("stages", {}).items()
+                    },
                 }
             )
             for each in content

@@ -52,7 +52,7 @@ def compare(record: Record, store: IndexStore, numbers: Iterable[int]) -> Iterat
 
 def sample(record: Record, store: IndexStore, count: int) -> list[int]:
     """Numbers at random: half of them known to the ledger, half held by the index."""
-    known = record.ledger.sample(count - count // 2)
+    known = [each for each in record.ledger.sample(count - count // 2) if each]
     return known + store.random_places(count // 2)
 
 

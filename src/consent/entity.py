@@ -1,8 +1,12 @@
 """Who calls for commercial reasons and answers for it."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
+
+NOWHERE: Final = ("", 0)
 
 
 class EntityStatus(StrEnum):
@@ -28,13 +32,18 @@ class Entity:
     numbers: tuple[int, ...]
     ranges: tuple[tuple[int, int], ...]
     status: EntityStatus = EntityStatus.ACTIVE
-    stage: str = ""
-    """Where it stands on the ladder: "notice", "restricted", "suspended", "exposed" or ""."""
+    stages: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Where it stands on the ladder of a country (ISO 3166-1): "notice", "restricted", "suspended"
+    or "exposed", and the ledger's sequence of the event that put it there."""
     acts_for: int = 0
     """The entity that this telemarketer calls for, 0 for none: calls from its numbers are that
     one's, and so are the consents that permit them."""
 
+    def stage_in(self, country: str) -> tuple[str, int]:
+        """The stage in force for calls to a country, with its event; ("", 0) for none."""
+        return self.stages.get(country, NOWHERE)
+
     @property
     def version(self) -> str:
         """Another one after each change of what is registered."""
-        return hashlib.sha256(repr(replace(self, stage="")).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(replace(self, stages={})).encode()).hexdigest()[:16]

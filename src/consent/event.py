@@ -6,7 +6,7 @@ from typing import Any, Final
 
 
 class EventKind(StrEnum):
-    """The kinds of ledger event that the called side of the index is made of."""
+    """The kinds of ledger event: what the called side of the index is made of, and the ladder."""
 
     CONSENT_GRANTED = "consent.granted"
     CONSENT_RENEWED = "consent.renewed"
@@ -19,6 +19,7 @@ class EventKind(StrEnum):
     PERSONAL_CLEARED = "personal.cleared"
     REASSIGNED = "subscription.reassigned"
     ERASED = "subscription.erased"
+    LADDER_STEPPED = "ladder.stepped"
 
 
 HELD_KINDS: Final = frozenset(
@@ -49,6 +50,13 @@ class Event:
     subscription.reassigned {"since": int (epoch s, 0 unknown), ("before": id of the subject that
                        had the number)}; deletes everything held for the number
     subscription.erased {}   (deletes it too, and then the key of everything that was said)
+    ladder.stepped    about an entity and no subscriber, `called` is 0: {"entity", "jurisdiction",
+                      "step": see `consent.record.steps`, "stage": its id, "in_force": the kind of
+                      stage that applies from now on, "" for none, "level", "since_us", "over",
+                      "paused": where it then stands, "ladder": revision, "weight": of the
+                      complaints in hundredths, "complainants", "complaints": their ids,
+                      "reverses": sequence of the step undone, 0 for none, "reason",
+                      "notice": texts by language}
     """
 
     sequence: int

@@ -16,8 +16,7 @@ class Entity(Protocol):
     def name(self) -> str: ...
     @property
     def categories(self) -> tuple[str, ...]: ...
-    @property
-    def stage(self) -> str: ...
+    def stage_in(self, country: str, /) -> tuple[str, int]: ...
 
 
 class CallingSide(Protocol):
@@ -43,7 +42,7 @@ def bind(call: Call, calling_side: CallingSide) -> None:
         entity = calling_side.entity_of(value)
     if entity is not None:
         call.entity_id, call.entity = entity.id, entity.name
-        call.entity_stage = entity.stage
+        call.entity_stage, call.entity_stage_event = entity.stage_in(call.called.country)
     if call.purpose:
         category, basis = call.purpose, "purpose"
     elif entity is not None and len(entity.categories) == 1:

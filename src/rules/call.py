@@ -58,6 +58,7 @@ class Call:
         "entity",
         "entity_id",
         "entity_stage",
+        "entity_stage_event",
         "mode",
         "network",
         "origid",
@@ -118,6 +119,7 @@ class Call:
         self.entity = ""
         self.entity_id = 0
         self.entity_stage = ""
+        self.entity_stage_event = 0
         self.network = 0
         """Calling-side lists that name the number: flags of `consent.calling.DNO/BLOCK/ALLOW`."""
         self.decision_id = ""

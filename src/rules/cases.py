@@ -85,6 +85,10 @@ class CaseEntity:
     categories: tuple[str, ...]
     stage: str = ""
 
+    def stage_in(self, country: str, /) -> tuple[str, int]:  # noqa: ARG002 - a case is one call
+        """The stage that the case names."""
+        return self.stage, 0
+
 
 @dataclass(frozen=True, slots=True)
 class CaseSide:

@@ -16,7 +16,7 @@ from rules.cel.syntax import Literal, Logic
 from rules.cel.terms import Junction
 from rules.rule import Mode, Rule
 from rules.ruleset import RuleSet
-from rules.schema import FACTS_KNOWN, FUNCTIONS, GLOBALS, VARIABLES
+from rules.schema import FACTS_KNOWN, FUNCTIONS, GLOBALS, STAGE_EVENT, VARIABLES
 from rules.verdict import Shadow, Verdict
 from rules.walk import ERROR, FALSE, NOTHING_PASSED, TRUE, UNKNOWN, outcome, softened, test_of
 
@@ -109,7 +109,11 @@ def _values(
 ) -> dict[str, str | int | float | bool]:
     """The facts that a condition names, as they are for this call."""
     values: dict[str, str | int | float | bool] = {}
-    for name in sorted(condition.uses & VARIABLES.keys()):
+    uses = condition.uses & VARIABLES.keys()
+    if "entity.stage" in uses:
+        # What the stage rests on, for who is asked to prove it.
+        uses |= {STAGE_EVENT}
+    for name in sorted(uses):
         missing = name in unknown and name != FACTS_KNOWN
         values[name] = "?" if missing else _plain(_access(VARIABLES[name].python), call, facts)
     for name in sorted(condition.uses & FUNCTIONS.keys()):

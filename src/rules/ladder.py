@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from pathlib import Path as FolderPath
 from typing import Any, Final, Self
 
 from rules.document import Document, Path, Reader, RuleSetError
@@ -181,7 +182,8 @@ def weigh(ladder: Ladder, complaints: Sequence[Complained], *, after: float) -> 
     """The weight of the distinct complainants beyond an instant, and how many there are.
 
     Each complainant counts once, at its best; those of one block as `most_of_a_block` at most,
-    so that neither one person nor one office can climb the ladder for a caller.
+    so that neither one person nor one office can climb the ladder for a caller. Complaints that
+    found no call weigh together no more than those that did: the number may have been spoofed.
     """
     best: dict[str, tuple[float, str]] = {}
     for each in complaints:
@@ -195,7 +197,22 @@ def weigh(ladder: Ladder, complaints: Sequence[Complained], *, after: float) -> 
     counted = [
         sorted(weights, reverse=True)[: ladder.most_of_a_block] for weights in blocks.values()
     ]
-    return sum(map(sum, counted)), sum(map(len, counted))
+    matched = sum(weight for weights in counted for weight in weights if weight >= 1.0)
+    return matched + min(matched, sum(map(sum, counted)) - matched), sum(map(len, counted))
+
+
+def load_ladders(folder: FolderPath) -> dict[str, Ladder]:
+    """The ladders of a folder by jurisdiction. Raises RuleSetError, and OSError."""
+    ladders: dict[str, Ladder] = {}
+    for path in sorted(folder.glob("*.toml")):
+        document = Document(path.name, path.read_text("utf-8"))
+        ladder = read_ladder(document)
+        if ladder.jurisdiction in ladders:
+            reader = Reader(document)
+            reader.wrong(("ladder", "jurisdiction"), "another file has the ladder of this country")
+            raise RuleSetError(reader.problems)
+        ladders[ladder.jurisdiction] = ladder
+    return ladders
 
 
 # Reading

@@ -23,6 +23,7 @@ from rules.cel.types import BOOL, DOUBLE, INT, STRING, TIMESTAMP
 from rules.hours import NotKnown, local_times, minutes, weekdays, within
 
 FACTS_KNOWN: Final = "facts.known"
+STAGE_EVENT: Final = "entity.stage_event"
 HOLIDAY: Final = "called.holiday"
 ENTITY_CALLS: Final = "called.entity_calls_30d"
 REFUSES: Final = "called.refuses"
@@ -190,6 +191,12 @@ VARIABLES: Final[dict[str, Variable]] = {
         "c.entity_stage",
         'where that entity stands on the ladder: "notice", "restricted", "suspended", "exposed" '
         'or "" for nowhere',
+        source="calling",
+    ),
+    STAGE_EVENT: Variable(
+        INT,
+        "c.entity_stage_event",
+        "the sequence of the ledger's event that put it there, 0 for none",
         source="calling",
     ),
     # The other numbers.

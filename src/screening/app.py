@@ -18,6 +18,7 @@ from consent.record import RecordUnavailable
 from screening import __version__
 from screening.access import Principal, Role
 from screening.bulk_routes import bulk_routes
+from screening.conduct_routes import conduct_routes
 from screening.consent_routes import consent_routes
 from screening.contract import Answer, question_parameters, question_schema
 from screening.end_routes import end_routes
@@ -113,6 +114,14 @@ def create_app(service: Service) -> FastAPI:
         app,
         service,
         reader=needs(Role.OPERATE, Role.CONSENT),
+        operator=needs(Role.OPERATE),
+        refusals_=_REFUSALS,
+        problem=_PROBLEM,
+    )
+    conduct_routes(
+        app,
+        service,
+        consent=needs(Role.CONSENT, Role.OPERATE),
         operator=needs(Role.OPERATE),
         refusals_=_REFUSALS,
         problem=_PROBLEM,

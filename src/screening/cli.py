@@ -23,6 +23,9 @@ GROUPS: Final = {
     "index": "Look at the index, verify and rebuild it.",
     "log": "Verify, search and export the decision record.",
     "calls": "Tell what became of calls.",
+    "complaints": "Import complaints, list them, their shares of a month.",
+    "ladder": "The steps of the ladder and their notices; undo one.",
+    "appeals": "List appeals, decide them.",
     "signals": "Show and reset how a party conducts itself.",
     "keys": "Make, list and revoke keys; rotate those of the ledger.",
 }

@@ -15,7 +15,14 @@ from prometheus_client.registry import Collector
 SUMMED: Final = frozenset({"screening_recall_bytes", "screening_recall_calls"})
 """Gauges of which each worker has a part."""
 
-LARGEST: Final = frozenset({"screening_list_age_seconds", "screening_list_entries"})
+LARGEST: Final = frozenset(
+    {
+        "screening_false_positive_ratio",
+        "screening_false_positives",
+        "screening_list_age_seconds",
+        "screening_list_entries",
+    }
+)
 """Gauges of one thing that all workers see: the one that sees it worst speaks."""
 
 OF_THE_NODE: Final = ("screening_recorder_",)

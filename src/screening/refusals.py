@@ -11,6 +11,7 @@ from rich.console import Console
 def _refusals() -> tuple[type[Exception], ...]:
     """Looked up when there is something to tell: the service must not load all of it to start."""
     from consent.calling import CallingSideError
+    from consent.complaint import ComplaintError
     from consent.index import IndexUnavailable
     from consent.keyring import KeyringError
     from consent.listing import ListingError
@@ -28,6 +29,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         ActivationRefused,
         BundleError,
         CallingSideError,
+        ComplaintError,
         EmbeddedServerError,
         IndexUnavailable,
         KeyringError,

@@ -31,16 +31,21 @@ from consent.loading import prepare_entities
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
 from consent.zones import zones_of
+from rules.document import RuleSetError
 from rules.handover import NotReady
+from rules.ladder import Ladder, load_ladders
 from rules.loading import Packs
 from screening.access import Access, AccessError, Client, Clients, Principal, bearer_of
+from screening.appeals import Appellate
 from screening.blast_radius import Guard
 from screening.call_ends import EndReader
 from screening.channel import Message
 from screening.checkpoints import Checkpoints
+from screening.conduct import AUTOMATIC, Conduct
 from screening.distribution import CHANNEL, answer
 from screening.endpoint import Scope
 from screening.enforcement import Enforcement
+from screening.false_positives import FalsePositives
 from screening.garbage import settle
 from screening.in_force import KEPT, RulesInForce, stamps
 from screening.keeper import Keeper
@@ -72,6 +77,7 @@ KEEPER_GONE_SECONDS: Final = 0.25
 """Once a replica has taken over it may lack what was acknowledged: it is told at once."""
 
 ANNOUNCED_AGAIN_SECONDS: Final = 1.0
+LADDER_INTERVAL_SECONDS: Final = 10.0
 CONDUCT_INTERVAL_SECONDS: Final = 0.2
 RECORDER_SECONDS: Final = 15.0
 RECALL_INTERVAL_SECONDS: Final = 1.0
@@ -152,6 +158,10 @@ class Service:
         )
         self._taking_in = asyncio.Lock()
         self.registrar = Registrar(state)
+        self.ladder = Conduct(state, self._ladders())
+        self.appellate = Appellate(self.ladder, self.registrar)
+        self.false_positives = FalsePositives()
+        self.metrics.registry.register(self.false_positives)
         self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self.honey = Honey(settings.honey, region=settings.region)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
@@ -199,9 +209,36 @@ class Service:
             asyncio.create_task(self._follow_index()),
             asyncio.create_task(self._repeat(self._keep_recall, RECALL_INTERVAL_SECONDS)),
             asyncio.create_task(self._repeat(self._keep_checkpoints, CHECKPOINT_INTERVAL_SECONDS)),
+            asyncio.create_task(self._repeat(self._look_at_ladder, LADDER_INTERVAL_SECONDS)),
             asyncio.create_task(self._repeat(self._look_at_conduct, CONDUCT_INTERVAL_SECONDS)),
         ]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def _ladders(self) -> dict[str, Ladder]:
+        folder = self.settings.ladder_dir
+        try:
+            return load_ladders(folder) if folder.is_dir() else {}
+        except (RuleSetError, OSError) as refused:
+            log.error("no ladder is in force, complaints are only kept: %s", refused)
+            return {}
+
+    async def _look_at_ladder(self) -> None:
+        """Take the steps that are due, once on a node; follow what appeals say of our rules."""
+        failure = ""
+        try:
+            if self.steward.holds():
+                await self.on_record(self.appellate.look, actor=AUTOMATIC)
+                await self.on_record(self.ladder.look)
+            await self.count_false_positives()
+        except (RecordUnavailable, RecordError, OSError) as gone:
+            failure = str(gone)
+        if failure != self._failures.get("ladder", ""):
+            self._noted("ladder", failure)
+
+    async def count_false_positives(self) -> None:
+        """Take in what appeals and called parties have said."""
+        judged = await self.on_record(lambda: dict(self.record().appeals.judged()))
+        self.false_positives.judged = judged
 
     async def _look_at_conduct(self) -> None:
         self.conduct.look()

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     rules_dir: Path = Field(
         default_factory=lambda: shipped("rules"), description="Folder of the rule packs."
     )
+    ladder_dir: Path = Field(
+        default_factory=lambda: shipped("ladder"),
+        description="Folder of the ladders of notice, restriction and suspension, one a country.",
+    )
     rule_keys: Path | None = Field(
         None, description="File or folder of the public keys that rule sets must be signed by."
     )

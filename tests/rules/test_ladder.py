@@ -130,7 +130,12 @@ def test_signals_beside_complaints() -> None:
     [
         pytest.param(complaints(1) * 100, 1.0, id="one complainant, a hundred times"),
         pytest.param([Complained(NOW, f"w{n}", "one", True) for n in range(50)], 3.0, id="a block"),
-        pytest.param(complaints(10, matched=False), 3.0, id="unmatched"),
+        pytest.param(complaints(10, matched=False), 0.0, id="unmatched"),
+        pytest.param(
+            complaints(2) + [Complained(NOW, f"u{n}", f"u{n}", False) for n in range(9)],
+            4.0,
+            id="unmatched beside matched",
+        ),
         pytest.param([*complaints(1, matched=False), *complaints(1)], 1.0, id="matched at last"),
         pytest.param(complaints(4), 4.0, id="four people"),
     ],

@@ -599,6 +599,8 @@ class IndexStore:
     def _apply_window(self, window: list[Event], reached: list[int]) -> None:
         by_shard: dict[int, list[Event]] = {}
         for event in window:
+            if event.kind is EventKind.LADDER_STEPPED:
+                continue  # of an entity: workers have it from the record
             by_shard.setdefault(layout.shard_of(event.called), []).append(event)
         width = layout.bucket_width(self._epoch)
         with self._faults(), self._server.pipeline(transaction=False) as pipe:

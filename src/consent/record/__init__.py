@@ -14,9 +14,11 @@ from sqlalchemy import delete, insert, select
 
 from consent.entity import Entity, EntityStatus
 from consent.keyring import Keyring
+from consent.record.appeals import Appeal, Appealed, Appeals
 from consent.record.audit import AuditEntry, AuditLog
 from consent.record.catalogue import Catalogue, Generation, GenerationState, ListInfo, ListKind
 from consent.record.chain import Checkpoint, Entry, Flaw
+from consent.record.complaints import Complaints, Found, Kept, month_of
 from consent.record.database import (
     Database,
     RecordError,
@@ -29,6 +31,7 @@ from consent.record.ledger import Ledger
 from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
 from consent.record.schema import setting
+from consent.record.steps import Stepped, Steps
 from consent.signing import SigningKey
 
 INDEX_EPOCH: Final = "index_epoch"
@@ -41,11 +44,14 @@ class Record:
         self, database: Database, *, keyring: Keyring, clock: Clock, signer: SigningKey | None
     ) -> None:
         self._database = database
+        self.appeals: Final = Appeals(database, keyring, clock)
         self.audit: Final = AuditLog(database, clock)
         self.catalogue: Final = Catalogue(database, clock)
+        self.complaints: Final = Complaints(database, keyring, clock)
         self.entities: Final = Entities(database, clock)
         self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.rulebook: Final = Rulebook(database, clock)
+        self.steps: Final = Steps(database, self.ledger, clock)
 
     @classmethod
     def open(
@@ -97,6 +103,8 @@ __all__ = [
     "BEFORE_THE_FIRST",
     "FOLDER",
     "Activation",
+    "Appeal",
+    "Appealed",
     "AuditEntry",
     "Bundle",
     "Checkpoint",
@@ -104,8 +112,10 @@ __all__ = [
     "EntityStatus",
     "Entry",
     "Flaw",
+    "Found",
     "Generation",
     "GenerationState",
+    "Kept",
     "ListInfo",
     "ListKind",
     "Once",
@@ -114,4 +124,6 @@ __all__ = [
     "RecordError",
     "RecordUnavailable",
     "Rulebook",
+    "Stepped",
+    "month_of",
 ]

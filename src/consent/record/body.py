@@ -24,6 +24,10 @@ PERSONAL_LIMIT: Final = 1000
 PREFIX_LIMIT: Final = 3
 PREFIX: Final = re.compile(r"[0-9]{3,15}")
 PERSONAL_ACTIONS: Final = ("allow", "block")
+LADDER_STEPS: Final = ("raised", "ended", "cleared", "paused", "resumed", "reversed")
+"""A stage was reached; its term ended; back on the ground; an appeal was opened; it was rejected;
+a step was undone, with every one after it."""
+
 MODES: Final = ("voice", "autodialler", "prerecorded")
 E164_LIMIT: Final = 10**15
 U32: Final = 2**32
@@ -35,7 +39,10 @@ def check(event: Event, *, where: str) -> dict[str, Any]:
     Raises RecordError for a number that is no E.164, an unknown or missing field, and a value
     out of its range; `where` begins the message.
     """
-    if type(event.called) is not int or not 0 < event.called < E164_LIMIT:
+    about_entity = event.kind == EventKind.LADDER_STEPPED
+    if about_entity and event.called != 0:
+        raise _refused(where, "called", "is a number, expected 0: a step is about no subscriber")
+    if type(event.called) is not int or not (about_entity or 0 < event.called < E164_LIMIT):
         raise _refused(where, "called", "is no number of 1 to 15 digits with country code")
     if not 0 < event.at < U32:
         raise _refused(where, "at", f"is {event.at!r}, expected epoch seconds")
@@ -180,6 +187,13 @@ def _text(most: int) -> Callable[[Any], str]:
     return read
 
 
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise _UnfitError("is no object of texts by language")
+    read = _text(2000)
+    return {str(language): read(text) for language, text in value.items()}
+
+
 def _matching(pattern: str, expected: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
@@ -288,5 +302,23 @@ CHECKS: Final[dict[EventKind, dict[str, tuple[Callable[[Any], Any], Any]]]] = {
     EventKind.PERSONAL_CLEARED: {"calling": (_calling, None)},
     EventKind.REASSIGNED: {"since": (_integer(U32), 0)},
     EventKind.ERASED: {},
+    EventKind.LADDER_STEPPED: {
+        "entity": _entity,
+        "jurisdiction": (_matching("[A-Z]{2}", "country of ISO 3166-1 such as CN"), None),
+        "step": (_word(lambda: frozenset(LADDER_STEPS)), None),
+        "stage": (_text(64), None),
+        "in_force": (_text(16), ""),
+        "level": (_integer(100), None),
+        "since_us": (_integer(2**63), None),
+        "over": (_flag, False),
+        "paused": (_flag, False),
+        "ladder": (_text(64), None),
+        "weight": (_integer(U32), 0),
+        "complainants": (_integer(U32), 0),
+        "complaints": (_set_of(_integer(2**63)), ()),
+        "reverses": (_integer(2**63), 0),
+        "reason": (_text(500), ""),
+        "notice": (_texts, {}),
+    },
 }
 """Of each kind, its fields: what reads one, and its value when absent (None: it is needed)."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, true, update
 
@@ -60,6 +60,7 @@ class Entities:
         with self._database.write() as connection:
             next_value(connection, "revision")
             known = next(iter(_read(connection, entity.c.name == name)), None)
+            stages = known.stages if known else {}
             if unchanged is not None and unchanged != (known.version if known else ""):
                 raise RecordConflict(f"entity {name!r} has changed meanwhile", field="version")
             entity_id = known.id if known else None
@@ -97,7 +98,7 @@ class Entities:
                 },
             )
         status = EntityStatus(status)
-        return _entity(entity_id, name, title, trades, status, sorted(spans), principal)
+        return _entity(entity_id, name, title, trades, status, sorted(spans), principal, stages)
 
     def ids(self) -> dict[str, int]:
         """The id of every entity by its name, suspended ones too."""
@@ -148,6 +149,7 @@ def _read(connection: Connection, which: ColumnElement[bool]) -> list[Entity]:
             EntityStatus(row.status),
             spans[row.id],
             row.acts_for or 0,
+            {country: (stage, n) for country, (stage, n) in json.loads(row.stages).items()},
         )
         for row in rows
     ]
@@ -236,6 +238,7 @@ def _entity(
     status: EntityStatus,
     spans: list[tuple[int, int]],
     acts_for: int,
+    stages: Mapping[str, tuple[str, int]],
 ) -> Entity:
     return Entity(
         id=entity_id,
@@ -246,4 +249,5 @@ def _entity(
         ranges=tuple((lo, hi) for lo, hi in spans if lo != hi),
         status=status,
         acts_for=acts_for,
+        stages=stages,
     )

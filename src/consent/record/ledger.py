@@ -107,6 +107,19 @@ class Ledger:
             self._audit(connection, appended, actor=actor, now_us=now_us)
             return appended
 
+    def append_within(self, connection: Connection, each: Event, *, actor: str) -> Event:
+        """Append an event in a transaction that does more with it, and keeps its own audit.
+
+        To be called before anything else that takes a number. Raises what `append` raises.
+        """
+        expect_token_version(connection, self._keyring)
+        sequence = next_value(connection, "event")
+        kept = replace(
+            each, sequence=sequence, at=from_us(to_us(each.at)), body=check(each, where="event")
+        )
+        _expect_entities(connection, [kept])
+        return self._append(connection, [kept], actor=actor, now_us=to_us(self._clock()))[0]
+
     def _audit(
         self, connection: Connection, events: list[Event], *, actor: str, now_us: int
     ) -> None:
@@ -248,13 +261,28 @@ class Ledger:
         return found
 
     def events_of_entity(self, entity_id: int, after: int = 0, limit: int = 100) -> list[Event]:
-        """The events that name an entity beyond a sequence, in order, `limit` at most."""
+        """What subscribers decided of an entity beyond a sequence, in order, `limit` at most."""
         query = _sealed().where(
-            event.c.entity_id == entity_id, event.c.sequence > after, subject.c.sealed != b""
+            event.c.entity_id == entity_id,
+            event.c.sequence > after,
+            event.c.kind != EventKind.LADDER_STEPPED,
+            subject.c.sealed != b"",
         )
         with self._database.read() as connection:
             rows = connection.execute(query.limit(limit)).all()
         return [self._event(row) for row in rows]
+
+    def steps(self, entity_id: int | None = None) -> list[Event]:
+        """The steps of the ladder in order, of one entity or of all."""
+        with self._database.read() as connection:
+            return self.steps_within(connection, entity_id)
+
+    def steps_within(self, connection: Connection, entity_id: int | None = None) -> list[Event]:
+        """The same in an open transaction."""
+        query = _sealed().where(event.c.kind == EventKind.LADDER_STEPPED)
+        if entity_id is not None:
+            query = query.where(event.c.entity_id == entity_id)
+        return [self._event(row) for row in connection.execute(query).all()]
 
     def last_sequence(self) -> int:
         """The sequence of the newest event, 0 where there is none."""

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -109,8 +109,10 @@ entity: Final = Table(
     Column("status", String(16), nullable=False),
     Column("changed_us", BigInteger, nullable=False),
     Column("acts_for", BigInteger),
+    Column("stages", Text, nullable=False, server_default="{}"),
 )
-"""`acts_for` is the entity that a telemarketer calls for: its numbers speak for that one."""
+"""`acts_for` is the entity that a telemarketer calls for: its numbers speak for that one;
+`stages` is `consent.entity.Entity.stages` as JSON, what the newest steps of the ledger come to."""
 
 entity_range: Final = Table(
     "entity_range",
@@ -212,3 +214,56 @@ activation: Final = Table(
 )
 """What came into force, in order; the newest is in force. `digest` is null for each node's own
 folder; `back_to` is the activation that a rollback returns to, 0 for what was before the first."""
+
+complaint: Final = Table(
+    "complaint",
+    METADATA,
+    Column("id", ROWID, primary_key=True),
+    Column("once", LargeBinary(32), nullable=False, unique=True),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("received_us", BigInteger, nullable=False, index=True),
+    Column("complainant", String(32), nullable=False),
+    Column("block", String(32), nullable=False),
+    Column("caller", String(32), nullable=False, index=True),
+    Column("jurisdiction", String(2), nullable=False),
+    Column("entity_id", BigInteger, ForeignKey("entity.id")),
+    Column("category", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("rule", String(128), nullable=False),
+    Column("authenticated", Boolean, nullable=False),
+    Column("void", Boolean, nullable=False),
+    Column("source", String(128), nullable=False),
+    Index(None, "entity_id", "at_us"),
+    sqlite_autoincrement=True,
+)
+"""What called parties complained of. Parties are tokens, "" for none; `once` tells a complainant's
+complaints of one caller and day; `void` are those that a step which was undone rested on."""
+
+appeal: Final = Table(
+    "appeal",
+    METADATA,
+    Column("id", ROWID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("opened_us", BigInteger, nullable=False, index=True),
+    Column("due_us", BigInteger, nullable=False),
+    Column("jurisdiction", String(2), nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("entity_id", BigInteger, ForeignKey("entity.id")),
+    Column("rule", String(128), nullable=False),
+    Column("category", String(32), nullable=False),
+    Column("cause", String(32), nullable=False),
+    Column("text", LargeBinary, nullable=False),
+    Column("opened_by", String(128), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_us", BigInteger),
+    Column("decided_by", String(128), nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What was appealed: a decision, or a step of the ladder by its sequence. `kind` "wanted" is a
+called party's own word that it wanted a call, which needs no judge. `text` is sealed."""

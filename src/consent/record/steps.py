@@ -1,0 +1,157 @@
+"""The steps of the ladder: events of the ledger, in force with the transaction that keeps them.
+
+Invariants: the newest step of an entity in a country says the whole of where it stands there, and
+`entity.stages` is what the newest steps come to; a step is taken only over the one that its
+decision rests on, so that two who decide at once take one step.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from sqlalchemy import Connection, select, update
+
+from consent.event import Event, EventKind
+from consent.record.audit import write_audit
+from consent.record.database import Database, RecordError, next_value
+from consent.record.instant import Clock, to_us
+from consent.record.ledger import Ledger
+from consent.record.once import RecordConflict
+from consent.record.schema import complaint, entity
+from consent.record.subjects import VARIABLES
+
+GROUND: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step as the ledger has it; `at` and `since` are epoch seconds."""
+
+    sequence: int
+    at: float
+    entity: int
+    jurisdiction: str
+    step: str
+    stage: str
+    in_force: str
+    level: int
+    since: float
+    over: bool
+    paused: bool
+    ladder: str
+    weight: float
+    complainants: int
+    complaints: tuple[int, ...]
+    reverses: int
+    reason: str
+    notice: Mapping[str, str]
+    """What the caller is told, by language; "{appeal}" stands for the reference of the step."""
+
+    @property
+    def reference(self) -> str:
+        """By which an appeal names the step."""
+        return f"{self.jurisdiction}-{self.sequence}"
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The step that an event is."""
+        body = event.body
+        return cls(
+            event.sequence,
+            event.at,
+            body["entity"],
+            body["jurisdiction"],
+            body["step"],
+            body["stage"],
+            body["in_force"],
+            body["level"],
+            body["since_us"] / 1e6,
+            body["over"],
+            body["paused"],
+            body["ladder"],
+            body["weight"] / 100,
+            body["complainants"],
+            tuple(body["complaints"]),
+            body["reverses"],
+            body["reason"],
+            body["notice"],
+        )
+
+
+class Steps:
+    """The steps of every entity."""
+
+    def __init__(self, database: Database, ledger: Ledger, clock: Clock) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._clock = clock
+
+    def of(self, entity_id: int, jurisdiction: str = "") -> list[Stepped]:
+        """The steps of an entity in order, in one country or in all."""
+        found = map(Stepped.of, self._ledger.steps(entity_id))
+        return [each for each in found if jurisdiction in ("", each.jurisdiction)]
+
+    def all(self) -> list[Stepped]:
+        """Every step, in order."""
+        return list(map(Stepped.of, self._ledger.steps()))
+
+    def take(
+        self,
+        body: Mapping[str, Any],
+        *,
+        at: float,
+        actor: str,
+        rests_on: int,
+        voided: Collection[int] = (),
+    ) -> Stepped:
+        """Commits a step, and brings it into force: see `consent.event` for its body.
+
+        `rests_on` is the sequence of the newest step of this entity in this country, 0 for none;
+        the complaints that are `voided` count no more. Raises RecordConflict where another step
+        was taken meanwhile, RecordError for what cannot be.
+        """
+        event = Event(0, at, EventKind.LADDER_STEPPED, 0, dict(body))
+        with self._database.write() as connection:
+            kept = self._ledger.append_within(connection, event, actor=actor)
+            stepped = Stepped.of(kept)
+            next_value(connection, "revision")
+            name = self._stand(connection, stepped, rests_on)
+            for start in range(0, len(ids := sorted(voided)), VARIABLES):
+                these = complaint.c.id.in_(ids[start : start + VARIABLES])
+                connection.execute(update(complaint).where(these).values(void=True))
+            write_audit(
+                connection,
+                f"ladder.{stepped.step}",
+                subject=name,
+                actor=actor,
+                at_us=to_us(self._clock()),
+                detail={
+                    "event": kept.sequence,
+                    "jurisdiction": stepped.jurisdiction,
+                    "stage": stepped.stage,
+                    **({"reverses": stepped.reverses} if stepped.reverses else {}),
+                    **({"reason": stepped.reason} if stepped.reason else {}),
+                },
+            )
+        return stepped
+
+    def _stand(self, connection: Connection, stepped: Stepped, rests_on: int) -> str:
+        """Writes where the entity now stands; the answer is its name."""
+        before = [
+            each.sequence
+            for each in map(Stepped.of, self._ledger.steps_within(connection, stepped.entity))
+            if each.jurisdiction == stepped.jurisdiction and each.sequence < stepped.sequence
+        ]
+        if (before[-1] if before else GROUND) != rests_on:
+            raise RecordConflict("another step was taken meanwhile", field="step")
+        row = connection.execute(select(entity).where(entity.c.id == stepped.entity)).one_or_none()
+        if row is None:
+            raise RecordError(f"entity {stepped.entity} is not registered", field="entity")
+        stages = json.loads(row.stages)
+        stages.pop(stepped.jurisdiction, None)
+        if stepped.in_force:
+            stages[stepped.jurisdiction] = [stepped.in_force, stepped.sequence]
+        mine = update(entity).where(entity.c.id == stepped.entity)
+        connection.execute(mine.values(stages=json.dumps(stages, sort_keys=True)))
+        return str(row.name)

@@ -1,0 +1,71 @@
+"""`screening ladder`: who stands where, what it was told, and how a step is undone."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rules.ladder import load_ladders
+from screening.commands.actor import actor
+from screening.commands.table import table
+from screening.conduct import Conduct
+from screening.settings import Settings
+from screening.state import open_files
+from screening.statement import instant
+
+app = typer.Typer(no_args_is_help=True)
+
+Entity = Annotated[str, typer.Argument(help="One entity; all when left out.")]
+
+
+@app.command("show")
+def show(entity: Entity = "") -> None:
+    """The steps of the ladder, oldest first: each an event of the ledger."""
+    rows = table(
+        "event", "at", "entity", "country", "step", "stage", "in force", "undoes", "why",
+        whole=("event", "step", "stage"),
+    )  # fmt: skip
+    with open_files(Settings()) as state:
+        record = state.record()
+        names = {each.id: each.name for each in record.entities.all(status=None)}
+        steps = record.steps.of(record.entities.id_of(entity)) if entity else record.steps.all()
+        for each in steps:
+            rows.add_row(
+                str(each.sequence),
+                f"{instant(each.at):%Y-%m-%d %H:%M:%SZ}",
+                names[each.entity],
+                each.jurisdiction,
+                each.step,
+                each.stage,
+                each.in_force or "nothing",
+                str(each.reverses or ""),
+                each.reason,
+            )
+    Console(highlight=False).print(rows)
+
+
+@app.command("notices")
+def notices(entity: Entity = "") -> None:
+    """What entities are told of each step up, in the language of the country and in English."""
+    say = Console(highlight=False, soft_wrap=True).print
+    with open_files(Settings()) as state:
+        record = state.record()
+        steps = record.steps.of(record.entities.id_of(entity)) if entity else record.steps.all()
+        for each in steps:
+            for language, text in each.notice.items():
+                say(f"{each.reference} {language}: {text.replace('{appeal}', each.reference)}")
+
+
+@app.command("reverse")
+def reverse(
+    event: Annotated[int, typer.Argument(help="The step: its event.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")],
+) -> None:
+    """Undo a step with everything that it caused; its complaints count no more."""
+    settings = Settings()
+    with open_files(settings) as state:
+        conduct = Conduct(state, load_ladders(settings.ladder_dir))
+        step = conduct.reverse(event, reason=reason, actor=actor())
+    Console(highlight=False).print(
+        f"event {step.sequence} undoes {event}; in force: {step.in_force or 'nothing'}"
+    )

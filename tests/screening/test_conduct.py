@@ -1,0 +1,222 @@
+"""Complaints, the ladder and appeals: the story of docs/ladder.md, told to a running service."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.running import ROOT, running_service, wait_for
+from tests.screening.test_consents import Api
+
+from screening.recording.reader import DecisionLog
+
+CALLER = "+12125550190"
+SIGNED = {"attestation": "A", "verstat": "TN-Validation-Passed-A"}
+AREAS = ("202", "206", "303", "312", "404", "415", "512", "602", "617", "702", "713", "801")
+"""Complainants of one block of numbers count as few: these are of one each."""
+
+RULES = """
+[[rule]]
+id = "us.entity.suspended"
+when = 'entity.stage in ["suspended", "exposed"] && call.authenticated'
+then = "block"
+cause = "escalation"
+why = "Suspended after complaints."
+source = "test"
+
+[[rule]]
+id = "us.entity.restricted"
+when = 'entity.stage == "restricted" && call.authenticated'
+then = "warn"
+cause = "escalation"
+why = "Restricted after complaints."
+source = "test"
+label = { en = "Restricted" }
+
+[[rule]]
+id = "us.sold"
+when = 'call.display_name == "Sold"'
+then = "block"
+cause = "analytics"
+why = "A rule that is wrong at times."
+source = "test"
+
+"""
+
+
+def subscriber(number: int) -> str:
+    return f"+1{AREAS[number % len(AREAS)]}55501{number // len(AREAS):02d}"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A service with China's ladder, without its grace, for a country of reserved numbers."""
+    folder = tmp_path_factory.mktemp("conduct")
+    ladders, packs = folder / "ladder", folder / "rules"
+    ladders.mkdir()
+    text = (ROOT / "deploy" / "ladder" / "cn.toml").read_text()
+    text = text.replace('jurisdiction = "CN"', 'jurisdiction = "US"')
+    (ladders / "us.toml").write_text(text.replace("grace_days = 3", "grace_days = 0"))
+    shutil.copytree(ROOT / "deploy" / "rules", packs)
+    path = packs / "us" / "rules.toml"
+    head, _, rest = path.read_text().partition("[[rule]]")
+    path.write_text(head + RULES.lstrip() + "[[rule]]" + rest)
+    given = {"ladder_dir": str(ladders), "rules_dir": str(packs)}
+    with running_service(folder / "state", **given) as service:
+        api = Api(service)
+        homes = {"title": "Example Homes", "numbers": [CALLER]}
+        api("PUT", "/v1/entities/example-homes", json=homes)
+        yield api
+
+
+def call(api: Api, number: int, *, calling: str = CALLER, **more: Any) -> dict[str, Any]:
+    """A call to a subscriber, once it is in the decision record."""
+    fields = {**SIGNED, "call_id": f"{calling}/{number}/{more}", **more}
+    answer = api.service.screen(calling=calling, called=subscriber(number), **fields)
+    decision_id = str(answer["decision_id"])
+    wait_for(
+        lambda: DecisionLog(api.service.state).find(decision_id),
+        seconds=60,
+        what="the decision to be in the record",
+    )
+    return answer
+
+
+def complaints(api: Api, numbers: range, **more: Any) -> dict[str, Any]:
+    """The answer to a file of complaints, one by each of some subscribers, after their calls."""
+    for number in numbers:
+        fields = {"call_id": f"{number}", **SIGNED, **more}
+        last = api.service.screen(calling=CALLER, called=subscriber(number), **fields)
+    decision_id = str(last["decision_id"])
+    wait_for(
+        lambda: DecisionLog(api.service.state).find(decision_id),
+        seconds=60,
+        what="the calls to be in the record",
+    )
+    lines = [{"calling": CALLER, "called": subscriber(each), "at": now()} for each in numbers]
+    body = "\n".join(json.dumps(each | {"category": "property"}) for each in lines)
+    headers = {"Content-Type": "application/x-ndjson"}
+    return dict(api("POST", "/v1/complaints", content=body, headers=headers).json())
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def steps(api: Api) -> list[tuple[str, str]]:
+    found = api("GET", "/v1/ladder", params={"entity": "example-homes"}).json()["steps"]
+    return [(each["step"], each["stage"]) for each in found]
+
+
+def verdict(api: Api) -> tuple[object, object]:
+    answer = api.service.screen(calling=CALLER, called=subscriber(140), **SIGNED)
+    return answer["action"], answer["cause"]
+
+
+def test_the_story(api: Api) -> None:
+    """From the first complaint to suspension, appeal and restoration."""
+    # Spoofed calls: without attestation they are kept and move nobody.
+    spoofed = complaints(api, range(12), attestation="C", verstat="")
+    assert (spoofed["kept"], spoofed["matched"]) == (12, 12)
+    assert steps(api) == []
+
+    told = complaints(api, range(12, 17))
+    assert told["matched"] == 5
+    assert steps(api) == [("raised", "notice")]
+    assert verdict(api)[0] == "allow"
+    again = complaints(api, range(12, 17))
+    assert (again["kept"], again["repeated"]) == (0, 5)
+
+    complaints(api, range(24, 30))
+    assert steps(api)[-1] == ("raised", "restricted")
+    assert verdict(api) == ("warn", "escalation")
+    complaints(api, range(36, 42))
+    assert steps(api)[-1] == ("raised", "suspended")
+    assert verdict(api) == ("block", "escalation")
+    # A call with its number and without attestation may be another's.
+    unsigned = api.service.screen(calling=CALLER, called=subscriber(140))
+    assert unsigned["cause"] != "escalation"
+
+    newest = api("GET", "/v1/ladder").json()["steps"][-1]
+    explained = api.service.screen(calling=CALLER, called=subscriber(140), explain=True, **SIGNED)
+    assert json.dumps(explained["trace"]).count(f'"entity.stage_event": {newest["sequence"]}')
+    notices = api.service.cli("ladder", "notices", "example-homes").stdout
+    assert f"US-{newest['sequence']} zh-Hans: Example Homes" in notices
+    assert f"Appeal: US-{newest['sequence']}" in notices
+
+    # The appeal pauses it; a second one against the same step is refused.
+    refused = call(api, 150)
+    assert refused["cause"] == "escalation"
+    appeal = api(
+        "POST", "/v1/appeals", 201, json={"decision_id": refused["decision_id"], "text": "No"}
+    ).json()
+    assert appeal["step"] == newest["sequence"]
+    assert verdict(api)[0] == "allow"
+    api("POST", "/v1/appeals", 409, json={"step": newest["sequence"]})
+    listed = api.service.cli("appeals", "list").stdout
+    assert str(refused["decision_id"]) in listed
+
+    decided = api(
+        "POST",
+        f"/v1/appeals/{appeal['id']}/decide",
+        json={"outcome": "upheld", "reason": "The calls were agreed to."},
+    ).json()
+    assert decided["effect"] == "step reversed"
+    assert steps(api)[-1] == ("reversed", "suspended")
+    assert verdict(api) == ("warn", "escalation")
+    api(
+        "POST", f"/v1/appeals/{appeal['id']}/decide", 409, json={"outcome": "upheld", "reason": "x"}
+    )
+    ratio = api.service.metric("screening_false_positive_ratio", rule="us.entity.suspended")
+    assert ratio == 1.0
+
+    # Everything is undone by a command, from its first step.
+    first = api("GET", "/v1/ladder").json()["steps"][0]["sequence"]
+    api.service.cli("ladder", "reverse", str(first), "--reason", "A test campaign")
+    wait_for(lambda: verdict(api)[0] == "allow", seconds=5, what="the reversal to be in force")
+    assert api.service.cli("ladder", "show").stdout.count("reversed") == 2
+    api.service.cli("consent", "verify")
+
+
+def test_the_called_party_s_view(api: Api) -> None:
+    """What was blocked and why; wanted: allowed from then on and counted; nuisance: complained."""
+    blocked = call(api, 60, calling="+12125550191", display_name="Sold")
+    assert blocked["action"] == "block"
+    path = f"/v1/subscribers/{subscriber(60)}/screened"
+    found = api("GET", path).json()["calls"]
+    assert [each["decision_id"] for each in found] == [blocked["decision_id"]]
+    assert (found[0]["cause"], found[0]["rule"]) == ("analytics", "us.sold")
+    assert "2125550191" not in json.dumps(found)
+
+    wanted = f"{path}/{blocked['decision_id']}/wanted"
+    api("POST", wanted, 422, json={})
+    api("POST", wanted, 422, json={"calling": "+12125550192"})
+    assert api("POST", wanted, json={"calling": "+12125550191"}).json()["counted"]
+    assert not api("POST", wanted, json={"calling": "+12125550191"}).json()["counted"]
+    assert "+12125550191" in str(api("GET", f"/v1/subscribers/{subscriber(60)}/personal").json())
+    assert api.service.metric("screening_false_positives", rule="us.sold") == 1
+
+    nuisance = f"{path}/{blocked['decision_id']}/nuisance"
+    made = api("POST", nuisance, json={"category": "loans"}).json()
+    assert made["matched"]
+    other = nuisance.replace(subscriber(60), subscriber(61))
+    api("POST", other, 422, json={})
+    month = now()[:7]
+    shares = api("GET", "/v1/complaints/shares", params={"month": month}).json()["shares"]
+    assert {each["category"] for each in shares} >= {"loans"}
+
+
+def test_import(api: Api, tmp_path: Path) -> None:
+    """A file taken twice is taken once; a line that is none is named."""
+    path = tmp_path / "more.ndjson"
+    line = {"calling": "+12125550199", "called": subscriber(70), "at": now(), "category": "loans"}
+    path.write_text(json.dumps(line) + "\n")
+    assert "1 kept, 0 of them matched" in api.service.cli("complaints", "import", str(path)).stdout
+    path.write_text(json.dumps(line) + "\n{}\n")
+    done = api.service.cli("complaints", "import", str(path), check=False)
+    assert done.returncode == 1
+    assert "0 kept, 0 of them matched, 1 repeated, 1 rejected" in done.stdout
+    assert "line 2: calling: is absent" in done.stdout

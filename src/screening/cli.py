@@ -11,7 +11,7 @@ from screening import __version__
 from screening.commands import serve
 from screening.refusals import told
 
-FUNCTIONS: Final = {"check": "check", "audit": "audit", "wash": "wash_file"}
+FUNCTIONS: Final = {"check": "check", "audit": "audit", "wash": "wash_file", "report": "report"}
 """Commands by their name, a function of the module of that name in `screening.commands`."""
 
 GROUPS: Final = {

@@ -220,3 +220,23 @@ def test_import(api: Api, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "0 kept, 0 of them matched, 1 repeated, 1 rejected" in done.stdout
     assert "line 2: calling: is absent" in done.stdout
+
+
+def test_the_report_of_a_month(api: Api, tmp_path: Path) -> None:
+    """A page and CSV files, whose figures are those of the record, and no number in any."""
+    blocked = call(api, 80, calling="+12125550193", display_name="Sold")
+    out = tmp_path / "report"
+    words = ("report", "--month", now()[:7], "--jurisdiction", "US", "--out", str(out))
+    page = Path(api.service.cli(*words).stdout.replace("\n", "").strip()).read_text("utf-8")
+    assert blocked["action"] == "block"
+    assert page.count("<svg") >= 3
+    tables = {path.stem: path.read_text().splitlines()[1:] for path in out.glob("*.csv")}
+    assert {"calls", "verdicts", "complaints", "stages", "exposed", "appeals", "lists"} <= set(
+        tables
+    )
+    assert any(row.startswith("block,analytics,") for row in tables["verdicts"])
+    by_day = sum(int(row.rpartition(",")[2]) for row in tables["calls"])
+    assert by_day == sum(int(row.rpartition(",")[2]) for row in tables["verdicts"])
+    every = page + "".join(path.read_text() for path in out.glob("*.csv"))
+    assert "55501" not in every
+    assert api.service.cli("report", "--month", "2026-13", *words[3:], check=False).returncode == 1

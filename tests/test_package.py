@@ -32,7 +32,7 @@ def test_the_wheel_holds_everything_that_runs(tmp_path: Path) -> None:
     shared = {each.split("/share/call-screening/")[1] for each in names if "/share/" in each}
     deployed = {
         path.relative_to(ROOT / "deploy").as_posix()
-        for part in ("rules", "sample")
+        for part in ("ladder", "rules", "sample")
         for path in (ROOT / "deploy" / part).rglob("*")
         if path.is_file()
     }

@@ -17,10 +17,13 @@ from typing import Any, Final
 
 from consent.calling import Registry
 from consent.complaint import Complaint
+from consent.conduct import COUNTS, NAMES, SCALE
 from consent.number import parse_number
 from consent.record import Found, Kept, Record, RecordConflict, RecordError, Stepped
 from rules.ladder import DAY, Complained, Ladder, StageKind, Standing, Step, StepKind, due
 from screening.recording.reader import Decision, DecisionLog
+from screening.signals.tally import ENTITY
+from screening.signals.view import ConductView
 from screening.state import State
 
 AROUND_SECONDS: Final = DAY
@@ -172,7 +175,6 @@ class Conduct:
         counted = [
             each for each in kept if each.complainant and (each.authenticated or not each.action)
         ]
-        # Counters of conduct are not read here: a stage that asks for them is not reached.
         step = due(
             ladder,
             standing,
@@ -180,7 +182,7 @@ class Conduct:
                 Complained(each.at, each.complainant, each.block, matched=bool(each.decision_id))
                 for each in counted
             ],
-            signals={},
+            signals=self._signals(entity),
             at=now,
         )
         if step is None:
@@ -201,6 +203,17 @@ class Conduct:
             reason=step.stage.why if raised else "",
             notice=self._notice(step, entity, evidence) if raised else {},
         )
+
+    def _signals(self, entity: int) -> dict[str, float]:
+        """How an entity conducts itself, as this node knows it; nothing without a recorder."""
+        view = ConductView(self.state.folder, wall=self._clock)
+        if not view.known:
+            return {}
+        values = zip(NAMES, view.find(ENTITY, entity), strict=True)
+        return {
+            name: value if name.rpartition("_")[0] in COUNTS else value / SCALE
+            for name, value in values
+        }
 
     def _notice(self, step: Step, entity: int, evidence: Sequence[Kept]) -> dict[str, str]:
         told = step.at

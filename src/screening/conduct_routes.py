@@ -206,6 +206,14 @@ def conduct_routes(
         complaints: list[Complaint],
     ) -> list[ComplaintOut]:
         heard = await service.on_record(conduct.complain, complaints)
+        # Of the signals only what was called: who names any number must not give it a rate.
+        told = [
+            {"calling": said.calling, "entity": each.kept.entity, "trunk": ""}
+            for said, each in zip(complaints, heard, strict=True)
+            if each.kept is not None and each.kept.decision_id
+        ]
+        if told:
+            service.outbox.tell("complaints", told)
         if any(each.step for each in heard):
             await service.follow_record()
         return [

@@ -222,6 +222,12 @@ def test_migrated(tmp_path: Path, keyring: Keyring) -> None:
         for statement in (
             "ALTER TABLE event DROP COLUMN hash",
             "ALTER TABLE event DROP COLUMN recorded_us",
+            "DROP TABLE complaint",
+            "DROP TABLE appeal",
+            "ALTER TABLE entity DROP COLUMN stages",
+            "ALTER TABLE catalogue DROP COLUMN max_age_s",
+            "DROP INDEX ix_audit_subject",
+            "ALTER TABLE entity DROP COLUMN acts_for",
             "DROP INDEX ix_subject_erase_after",
             "ALTER TABLE subject DROP COLUMN erase_after",
             "DROP TABLE checkpoint",

@@ -59,7 +59,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     ladders.mkdir()
     text = (ROOT / "deploy" / "ladder" / "cn.toml").read_text()
     text = text.replace('jurisdiction = "CN"', 'jurisdiction = "US"')
-    (ladders / "us.toml").write_text(text.replace("grace_days = 3", "grace_days = 0"))
+    text = text.replace("grace_days = 3", "grace_days = 0")
+    # The suspension asks for conduct beside complaints: many attempts in a day.
+    head, suspended, rest = text.partition('id = "suspended"')
+    rest = rest.replace("[stage.notice]", "[stage.signals]\nattempts_24h = 34\n[stage.notice]", 1)
+    (ladders / "us.toml").write_text(head + suspended + rest)
     shutil.copytree(ROOT / "deploy" / "rules", packs)
     path = packs / "us" / "rules.toml"
     head, _, rest = path.read_text().partition("[[rule]]")
@@ -134,7 +138,11 @@ def test_the_story(api: Api) -> None:
     assert steps(api)[-1] == ("raised", "restricted")
     assert verdict(api) == ("warn", "escalation")
     complaints(api, range(36, 42))
-    assert steps(api)[-1] == ("raised", "suspended")
+    # Complaints enough, and 31 attempts: the stage waits for its signal.
+    assert steps(api)[-1] == ("raised", "restricted")
+    for number in range(48, 54):
+        api.service.screen(calling=CALLER, called=subscriber(number), call_id=f"{number}", **SIGNED)
+    wait_for(lambda: steps(api)[-1] == ("raised", "suspended"), seconds=60, what="the suspension")
     assert verdict(api) == ("block", "escalation")
     # A call with its number and without attestation may be another's.
     unsigned = api.service.screen(calling=CALLER, called=subscriber(140))
@@ -146,6 +154,13 @@ def test_the_story(api: Api) -> None:
     notices = api.service.cli("ladder", "notices", "example-homes").stdout
     assert f"US-{newest['sequence']} zh-Hans: Example Homes" in notices
     assert f"Appeal: US-{newest['sequence']}" in notices
+
+    # Complaints are signals as well: a share of the entity's calls.
+    def rate() -> float:
+        shown = api.service.cli("signals", "show", "entity:1", "--json").stdout
+        return float(json.loads(shown)["complaint_rate_24h"])
+
+    wait_for(lambda: rate() > 0.5, seconds=30, what="the complaints to be signals")
 
     # The appeal pauses it; a second one against the same step is refused.
     refused = call(api, 150)

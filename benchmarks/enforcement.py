@@ -10,6 +10,7 @@ percentile is over 100 ms.
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -23,10 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import service
+from benchmarks.contestants import SERVICE, started
 from consent.entity import EntityStatus
 from consent.keyring import Keyring
 from consent.record import Record
+from screening.client import AsyncClient
 from screening.news import announce
 
 PROMISED_SECONDS: Final = 0.1
@@ -50,35 +52,33 @@ class Seen:
     calls: int = 0
 
 
-async def traffic(client: httpx.AsyncClient, seen: Seen, *, a_second: float, ends: float) -> None:
+async def traffic(client: AsyncClient, seen: Seen, *, a_second: float, ends: float) -> None:
     """Lookups on a schedule, however long each takes."""
-    question = {"calling": CALLING, "called": CALLED[0], "attestation": "B"}
     due = time.monotonic()
     async with asyncio.TaskGroup() as asked:
         while time.monotonic() < ends:
             due += 1 / a_second
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            asked.create_task(client.post("/v1/screen", json=question))
+            asked.create_task(client.screen(calling=CALLING, called=CALLED[0], attestation="B"))
             seen.calls += 1
 
 
-async def probe(client: httpx.AsyncClient, called: str) -> bool:
+async def probe(client: AsyncClient, called: str) -> bool:
     """Whether a call to a number is decided as consented."""
-    question = {
-        "calling": CALLING,
-        "called": called,
-        "attestation": "A",
-        "verstat": "TN-Validation-Passed",
-        "at": "2026-11-23T17:00:00Z",
-    }
-    answer = (await client.post("/v1/screen", json=question)).json()
-    if answer["degraded"]:
-        raise Unmeasured("a probe call was decided without facts")
-    return bool(answer["cause"] == "consented")
+    answer = await client.screen(
+        calling=CALLING,
+        called=called,
+        attestation="A",
+        verstat="TN-Validation-Passed",
+        at="2026-11-23T17:00:00Z",
+    )
+    if answer.failed_open or answer.degraded:
+        raise Unmeasured(f"a probe call was decided without facts {answer.failure}")
+    return answer.cause == "consented"
 
 
 async def write(
-    writer: httpx.AsyncClient, prober: httpx.AsyncClient, mine: list[str], seen: Seen, ends: float
+    writer: httpx.AsyncClient, prober: AsyncClient, mine: list[str], seen: Seen, ends: float
 ) -> None:
     """Grant and revoke, each looked at by a probe at once."""
     at = 0
@@ -101,7 +101,7 @@ async def write(
 
 
 async def entities(
-    prober: httpx.AsyncClient, writer: httpx.AsyncClient, state: Path, *, changes: int
+    prober: AsyncClient, writer: httpx.AsyncClient, state: Path, *, changes: int
 ) -> list[float]:
     """Seconds from the change of an entity in the record until calls are decided by it."""
     called = CALLED[-1]
@@ -139,13 +139,15 @@ async def entities(
 async def measure(
     url: str, state: Path, *, seconds: float, writers: int, a_second: float
 ) -> tuple[Seen, list[float]]:
-    headers = {"Authorization": f"Bearer {(state / 'first-key').read_text().strip()}"}
+    key = (state / "first-key").read_text().strip()
+    headers = {"Authorization": f"Bearer {key}"}
     seen = Seen()
 
-    def client() -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=url, headers=headers, timeout=10)
+    def client() -> AsyncClient:
+        return AsyncClient(url, deadline_ms=10_000, key=key)
 
-    async with client() as caller, client() as writer, client() as prober:
+    writing = httpx.AsyncClient(base_url=url, headers=headers, timeout=10)
+    async with client() as caller, writing as writer, client() as prober:
         ends = time.monotonic() + seconds
         shares = [CALLED[at:-1:writers] for at in range(writers)]
         await asyncio.gather(
@@ -157,15 +159,20 @@ async def measure(
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--seconds", type=float, default=20)
-    words.add_argument("--writers", type=int, default=4)
-    words.add_argument("--calls", type=float, default=200, help="lookups a second meanwhile")
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--writers", type=int, default=4)
+    parser.add_argument("--calls", type=float, default=200, help="lookups a second meanwhile")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="enforcement-") as folder:
         state = Path(folder)
         # A probe without facts on a busy machine would say nothing of what is in force.
-        with service(state, SCREENING_FACTS_BUDGET_MS="500") as url:
+        words = (sys.executable, "-m", "screening", "serve", "--sample")
+        usable = sorted(os.sched_getaffinity(0))
+        with started(
+            SERVICE, words, folder=state, on=usable, SCREENING_FACTS_BUDGET_MS="500"
+        ) as contestant:
+            url = f"http://127.0.0.1:{contestant.port}"
             measured = measure(
                 url, state, seconds=given.seconds, writers=given.writers, a_second=given.calls
             )

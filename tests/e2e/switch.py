@@ -45,8 +45,10 @@ def free_udp_port() -> int:
 class Switch:
     """A Kamailio that runs; `port` is its UDP port."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, group: int) -> None:
         self.folder = folder
+        self.group = group
+        """The process group of all its processes."""
         self.port = port
         self.passes = ""
         """The status of a redirect server for a call that may ring."""
@@ -58,6 +60,16 @@ class Switch:
     @property
     def log(self) -> str:
         return (self.folder / "kamailio.log").read_text("utf-8", "replace")
+
+    def cpu_seconds(self) -> float:
+        """Processor time that its processes have used."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[2]) == self.group:
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def counters(self) -> dict[str, int]:
         """The counters of the screening script."""
@@ -96,7 +108,7 @@ def running_switch(
         words += ["-A", f"{name}={value}" if value else name]
     with (folder / "kamailio.log").open("wb") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-    switch = Switch(folder, port)
+    switch = Switch(folder, port, process.pid)
 
     def answers() -> bool:
         assert process.poll() is None, f"Kamailio ended:\n{switch.log[-4000:]}"

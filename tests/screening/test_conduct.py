@@ -194,6 +194,9 @@ def test_the_story(api: Api) -> None:
     wait_for(lambda: verdict(api)[0] == "allow", seconds=5, what="the reversal to be in force")
     assert api.service.cli("ladder", "show").stdout.count("reversed") == 2
     api.service.cli("consent", "verify")
+    # The index passes over steps, made anew or compared.
+    api.service.cli("index", "rebuild")
+    api.service.cli("index", "verify")
 
 
 def test_the_called_party_s_view(api: Api) -> None:

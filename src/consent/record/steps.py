@@ -153,5 +153,7 @@ class Steps:
         if stepped.in_force:
             stages[stepped.jurisdiction] = [stepped.in_force, stepped.sequence]
         mine = update(entity).where(entity.c.id == stepped.entity)
-        connection.execute(mine.values(stages=json.dumps(stages, sort_keys=True)))
+        # The instant from which workers measure how long it took them.
+        changed = {"stages": json.dumps(stages, sort_keys=True), "changed_us": to_us(self._clock())}
+        connection.execute(mine.values(**changed))
         return str(row.name)

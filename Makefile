@@ -17,7 +17,7 @@ DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \
     /usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so:lua-cjson
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-transports bench-guard load lock clean debian debian-e2e valgrind peers
+.PHONY: help run test test-e2e test-dashboards crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-transports bench-guard load lock clean debian debian-e2e valgrind peers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -26,13 +26,16 @@ run: $(READY) ## start the service with the shipped packs and a sample registry
 	@exec $(BIN)/screening serve --sample
 
 test: $(READY) $(SUITE) debian $(BUF) ## run every test but those with switches
-	$(BIN)/python -m pytest --ignore=tests/e2e
+	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/dashboards
 
 test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)
 	$(BIN)/python -m pytest tests/e2e
 
 crash-test: $(READY) debian ## kill a thousand writers on each database (four minutes)
 	SCREENING_TEST_KILLS=1000 $(BIN)/python -m pytest tests/screening/test_crashes.py
+
+test-dashboards: $(READY) debian ## what panels and alerts ask, of a real Prometheus
+	$(BIN)/python -m pytest tests/dashboards
 
 check: $(READY) ## ruff, mypy strict, and the arrows between the packages
 	$(BIN)/ruff check src tests benchmarks

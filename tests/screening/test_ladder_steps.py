@@ -29,7 +29,8 @@ class Told:
     def __init__(self, state: State) -> None:
         text = (ROOT / "deploy" / "ladder" / "in.toml").read_text()
         text = text.replace('jurisdiction = "IN"', 'jurisdiction = "US"')
-        self.now = time.time() - 100 * DAY
+        # Whole seconds: the record keeps microseconds, which may lie after an instant in between.
+        self.now = float(int(time.time())) - 100 * DAY
         ladders = {"US": read_ladder(Document("us.toml", text))}
         self.conduct = Conduct(state, ladders, clock=lambda: self.now)
         self.record = state.record()

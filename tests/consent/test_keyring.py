@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import consent
 from consent.keyring import PURPOSES, Keyring, KeyringError, seal, unseal
+from consent.private import create_private
 
 NUMBER = 447700900123
 
@@ -85,14 +86,19 @@ def test_broken_file_is_refused(path: Path, content: bytes) -> None:
 
 
 def test_rotation(path: Path) -> None:
-    """The new version writes, the old one still reads, and a ring without the new one says so."""
+    """The new version writes, the old one still reads; a ring that lacks the new one looks into
+    its file, and says so where that lacks it, too."""
     old = Keyring.load_or_create(path)
+    elsewhere = path.parent / "elsewhere.json"
+    create_private(elsewhere, path.read_bytes())
     sealed = old.encrypt(b"plain", b"here")
     new = Keyring.rotate(path, "data")
     assert (old.version("data"), new.version("data")) == (1, 2)
     assert new.decrypt(sealed, b"here") == b"plain"
+    anew = new.encrypt(b"plain", b"here")
     with pytest.raises(KeyringError, match="data key version 2 is not in the keyring, which has 1"):
-        old.decrypt(new.encrypt(b"plain", b"here"), b"here")
+        Keyring.load_or_create(elsewhere).decrypt(anew, b"here")
+    assert old.decrypt(anew, b"here") == b"plain"
 
     turned = Keyring.rotate(path, "token")
     assert turned.token(NUMBER) != new.token(NUMBER)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from consent.keyring import Keyring
 from consent.record import Record
+from consent.signing import SigningKey
 from screening import bulk as module
 from screening import cli
 from screening.bulk import Bulk, batches
@@ -53,7 +54,8 @@ def bulk(record_url: str, tmp_path: Path) -> Iterator[Bulk]:
     url = record_url if "://" in record_url else f"sqlite:///{record_url}"
     setting = Settings(state_dir=tmp_path, database_url=url, redis_url="unix:///nowhere/s")
     keyring = Keyring.load_or_create(tmp_path / "secrets.json")
-    state = State(setting, keyring, setting.redis_url)
+    signer = SigningKey.load_or_create(tmp_path / "checkpoint.pem")
+    state = State(setting, keyring, signer, setting.redis_url)
     state.record().entities.put(ENTITY, title="Loans", categories=["loans"], actor="test")
     registrar = Registrar(state)
     yield Bulk(state, registrar, "test")

@@ -14,6 +14,7 @@ from consent.event import Event, EventKind
 from consent.index import IndexStore, layout, name_epoch
 from consent.keyring import Keyring
 from consent.record import Once, RecordConflict, RecordError
+from consent.signing import SigningKey
 from screening import registrar as module
 from screening.registrar import Registrar
 from screening.settings import Settings
@@ -36,11 +37,12 @@ def node(
     url = record_url if "://" in record_url else f"sqlite:///{record_url}"
     settings = Settings(state_dir=tmp_path, database_url=url, redis_url=index_server.url)
     keyring = Keyring.load_or_create(tmp_path / "secrets.json")
+    signer = SigningKey.load_or_create(tmp_path / "checkpoint.pem")
     with contextlib.ExitStack() as stack:
 
         def make() -> State:
             return stack.enter_context(
-                contextlib.closing(State(settings, keyring, index_server.url))
+                contextlib.closing(State(settings, keyring, signer, index_server.url))
             )
 
         make().record().entities.put("bank", title="Bank", categories=["loans"], actor="test")

@@ -63,7 +63,7 @@ def stopped(pid: int) -> bool:
 def test_calls_of_a_loop_held_up_are_shed_and_screening_returns(service: Running) -> None:
     """All are answered; a tick's first are screened, emergencies pass as what they are, the rest
     is allowed, degraded, with an id of its own; it shows in the metrics, and it ends."""
-    pid = service.process.pid
+    (pid,) = service.workers()
     with contextlib.ExitStack() as stack:
         asking = switches(service, stack)
         shed_before = service.metric("screening_shed_total")
@@ -105,7 +105,7 @@ def test_calls_of_a_loop_held_up_are_shed_and_screening_returns(service: Running
 
 def test_one_call_at_a_time_is_never_shed(service: Running) -> None:
     """A loop that something else has held up screens what it can screen in time."""
-    pid = service.process.pid
+    (pid,) = service.workers()
     before = service.metric("screening_shed_total")
     with contextlib.ExitStack() as stack:
         host, port = service.url.removeprefix("http://").split(":")

@@ -133,6 +133,14 @@ def degraded(seen: Traffic) -> int:
     return sum(bool(each.verdict["degraded"]) for each in seen.exchanges)
 
 
+def unscreened(seen: Traffic) -> int:
+    """How many calls were decided without the facts of the called number, which block them.
+
+    They may be degraded: the calling number's own signals can lie on the node that is gone.
+    """
+    return sum(each.verdict["action"] != "block" for each in seen.exchanges)
+
+
 async def until(condition: Any, *, within_s: float = 30) -> float:
     """The instant at which a condition has come true."""
     async with asyncio.timeout(within_s):
@@ -172,7 +180,7 @@ async def test_a_primary_killed_in_traffic(servers: Cluster | Watched, tmp_path:
         holds(seen, partly=True)
         holds(steady, partly=True)
         if isinstance(servers, Cluster):
-            assert degraded(steady) < 0.05 * len(steady.exchanges)
+            assert unscreened(steady) < 0.05 * len(steady.exchanges)
         assert service.screen(**BLOCKED)["action"] == "block"
         async with asyncio.timeout(20):
             while await grants.missing():
@@ -211,7 +219,7 @@ async def test_a_primary_replaced_by_an_empty_one(volatile: Cluster, tmp_path: P
             await until(lambda: service.screen(**BLOCKED)["degraded"] is False)
         holds(seen, partly=True)
         holds(steady, partly=True)
-        assert degraded(steady) < 0.05 * len(steady.exchanges)
+        assert unscreened(steady) < 0.05 * len(steady.exchanges)
         assert service.screen(**BLOCKED)["action"] == "block"
         assert others == epochs(volatile, primary)
         wait_for(lambda: not service.ready()["failures"], seconds=10, what="no failure")

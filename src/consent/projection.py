@@ -1,7 +1,15 @@
 """The index follows the record: by sequence, idempotently, without a person."""
 
-from consent.index import IndexStore
+from collections.abc import Iterable
+from typing import Final
+
+from consent.event import Event, EventKind
+from consent.index import SHARDS, IndexStore
+from consent.index.layout import shard_of
 from consent.record import ListKind, Record
+
+MOST_WAITING: Final = 2_000
+"""Events of other writers that one keeps in mind before it brings up every shard."""
 
 
 def catch_up(record: Record, store: IndexStore) -> int:
@@ -12,10 +20,86 @@ def catch_up(record: Record, store: IndexStore) -> int:
     RecordUnavailable.
     """
     last = record.ledger.last_sequence()
-    applied = store.applied()
-    if last > applied:
-        store.apply(record.ledger.events(applied), after=applied, through=last)
+    reached = store.sequences()
+    behind = min(reached)
+    if last > behind:
+        store.apply_to(record.ledger.events(behind), reached)
+        store.advance(last, reached)
     return last
+
+
+class Following:
+    """One writer's view of an index that it follows shard by shard.
+
+    A write waits for the shards of its own events, which are asked once, by a script that proves
+    that they have what came before. The others are left to whoever calls `catch_up` now and then.
+    After any exception a new one must be made.
+
+    Invariant: an event of the ledger through `_through` is in `_waiting` under its shard, unless
+    that shard is known to have it.
+    """
+
+    def __init__(self, record: Record, store: IndexStore) -> None:
+        """Brings up every shard first. Raises as `catch_up` does."""
+        self._record = record
+        self._store = store
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        self._through = catch_up(self._record, self._store)
+        self._reached = [self._through] * SHARDS
+        self._waiting: dict[int, list[Event]] = {}
+        self._waiting_count = 0
+
+    def has(self, events: Iterable[Event]) -> bool:
+        """Whether the shards of these events are known to have them."""
+        return all(self._reached[shard] >= last for shard, last in _ends(events).items())
+
+    def bring(self, events: Iterable[Event]) -> None:
+        """Bring committed events into the index, and of their shards all before them.
+
+        Raises as `catch_up` does, and IndexBehind where a shard has lost what it had.
+        """
+        wanted = {
+            shard: last for shard, last in _ends(events).items() if self._reached[shard] < last
+        }
+        last = max(wanted.values(), default=0)
+        if last - self._through + self._waiting_count > MOST_WAITING:
+            self._catch_up()
+            return
+        self._read(last)
+        mine = [each for shard in wanted for each in self._waiting.pop(shard, ())]
+        self._waiting_count -= len(mine)
+        self._store.apply_to(sorted(mine, key=lambda each: each.sequence), self._reached)
+        for shard, sequence in wanted.items():
+            # What was erased meanwhile is not read any more: then every shard had it.
+            self._reached[shard] = max(self._reached[shard], sequence)
+
+    def bring_all(self, through: int) -> None:
+        """Bring every shard up to a sequence of the ledger."""
+        if min(self._reached) < through:
+            self._catch_up()
+
+    def _read(self, through: int) -> None:
+        # Sequences have no gaps and become visible in their order, so nothing comes in between.
+        behind = through - self._through
+        if behind <= 0:
+            return
+        for each in self._record.ledger.events(self._through, limit=behind):
+            if each.kind is not EventKind.LADDER_STEPPED:
+                self._waiting.setdefault(shard_of(each.called), []).append(each)
+                self._waiting_count += 1
+        self._through = through
+
+
+def _ends(events: Iterable[Event]) -> dict[int, int]:
+    """The newest of these events in each shard; steps of the ladder are in none."""
+    ends: dict[int, int] = {}
+    for each in events:
+        if each.kind is not EventKind.LADDER_STEPPED:
+            shard = shard_of(each.called)
+            ends[shard] = max(each.sequence, ends.get(shard, 0))
+    return ends
 
 
 def attach(record: Record, store: IndexStore, *, new_epoch: str) -> str:

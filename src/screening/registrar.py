@@ -2,7 +2,7 @@
 
 Invariants:
 - what is said to be recorded is committed to the ledger, and what is said to be in force has been
-  acknowledged by the index, which every worker reads for every call;
+  acknowledged by the shards of its numbers, which every worker reads for every call;
 - between the two nothing is lost: the index follows the ledger by sequence, so whoever brings it
   up next, here or elsewhere, brings up what a crash or an outage left behind.
 """
@@ -10,13 +10,14 @@ Invariants:
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from consent.event import Event
-from consent.index import IndexLost, IndexStore, IndexUnavailable
-from consent.projection import catch_up
+from consent.index import IndexBehind, IndexLost, IndexUnavailable
+from consent.projection import Following
 from consent.record import Once, RecordError, RecordUnavailable
 from screening.state import State
 
@@ -51,8 +52,9 @@ class Registrar:
         self._clock = clock
         self._settling = threading.Lock()
         self._index = contextlib.ExitStack()
-        self._store: IndexStore | None = None
-        self._applied = 0
+        self._following: Following | None = None
+        self._asked: deque[Event] = deque()
+        """Committed, and not yet brought into force by whoever holds `_settling`."""
         self._failed_at = float("-inf")
         self.failure = ""
         """Why decisions are pending, "" while the index takes them."""
@@ -71,46 +73,60 @@ class Registrar:
         """
         record = self._state.record()
         kept = record.ledger.append(events, actor=actor, once=once, unchanged=unchanged)
-        return Taken(kept, not kept or self.in_force(kept[-1].sequence))
+        return Taken(kept, not kept or self._brought(kept))
 
     def in_force(self, sequence: int) -> bool:
         """Whether the index has the ledger through a sequence: it is brought up to it first."""
+        return self._settled(lambda following: following.bring_all(sequence))
+
+    def _brought(self, kept: list[Event]) -> bool:
+        """Whether the index has these events: they are brought into it first."""
+        self._asked.extend(kept)
+
+        def bring(following: Following) -> None:
+            # Whoever waits meanwhile finds it done: one exchange serves all who have committed.
+            if not following.has(kept):
+                asked = [self._asked.popleft() for _ in range(len(self._asked))]
+                following.bring([*kept, *asked])
+
+        return self._settled(bring)
+
+    def _settled(self, bring: Callable[[Following], None]) -> bool:
         asked = self._clock()
-        # Whoever waits here meanwhile finds it done: one look serves all who committed before it.
         with self._settling:
-            if self._applied >= sequence:
-                return True
             if self._failed_at >= asked - ASKED_AGAIN_SECONDS:
+                self._asked.clear()
                 return False
             try:
-                self._settle()
+                self._settle(bring)
             except (IndexUnavailable, RecordUnavailable, RecordError) as gone:
                 self._close()
+                self._asked.clear()
                 self._failed_at = self._clock()
                 self.failure = str(gone)
                 return False
             self.failure = ""
-            return self._applied >= sequence
+            return True
 
     def close(self) -> None:
         """Let go of the index."""
         with self._settling:
             self._close()
 
-    def _settle(self) -> None:
+    def _settle(self, bring: Callable[[Following], None]) -> None:
         try:
-            self._follow()
-        except IndexLost:
-            # Perhaps it was rebuilt meanwhile, and is another one.
+            bring(self._opened())
+        except (IndexLost, IndexBehind):
+            # Perhaps it was rebuilt meanwhile and is another one, or has to be read anew.
             self._close()
-            self._follow()
+            bring(self._opened())
 
-    def _follow(self) -> None:
-        if self._store is None:
-            opened = self._state.index(timeout_s=ANSWER_SECONDS)
-            self._store = self._index.enter_context(opened)
-        self._applied = catch_up(self._state.record(), self._store)
+    def _opened(self) -> Following:
+        if self._following is None:
+            store = self._index.enter_context(self._state.index(timeout_s=ANSWER_SECONDS))
+            self._following = Following(self._state.record(), store)
+        return self._following
 
     def _close(self) -> None:
-        self._store = None
+        self._following = None
         self._index.close()

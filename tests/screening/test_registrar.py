@@ -10,6 +10,7 @@ import pytest
 from tests.running import wait_for
 from tests.servers import IndexServer
 
+from consent import projection
 from consent.event import Event, EventKind
 from consent.index import IndexStore, layout, name_epoch
 from consent.keyring import Keyring
@@ -95,6 +96,67 @@ def test_two_registrars_leave_no_gap(node: Callable[[], State]) -> None:
     other.record().ledger.append([granted(CALLED + 1)], actor="died before the index")
     with contextlib.closing(Registrar(state)) as registrar:
         assert registrar.take([granted()], actor="test").in_force
+    assert indexed(state, CALLED + 1)
+
+
+def scripts_run(server: IndexServer) -> int:
+    """How many scripts the index server has run."""
+    with server.client() as client:
+        return int(client.info("commandstats").get("cmdstat_eval", {"calls": 0})["calls"])
+
+
+def test_a_write_asks_its_own_shards_once(
+    node: Callable[[], State], index_server: IndexServer
+) -> None:
+    """One script a shard of its numbers, and none to learn how far the others have come."""
+    state = node()
+    with contextlib.closing(Registrar(state)) as registrar:
+        assert registrar.take([granted()], actor="test").in_force
+        before = scripts_run(index_server)
+        assert registrar.take([revoked()], actor="test").in_force
+        assert scripts_run(index_server) == before + 1
+        three = [granted(CALLED + n * layout.BLOCK) for n in range(3)]
+        assert registrar.take(three, actor="test").in_force
+        assert scripts_run(index_server) == before + 4
+        with state.index() as store:
+            assert store.applied() == 1, "the shards that were not asked are the keeper's"
+        assert registrar.in_force(5)
+        with state.index() as store:
+            assert store.applied() == 5
+
+
+def test_what_others_wrote_of_the_same_shard_comes_first(
+    node: Callable[[], State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that has an event has those before it, whoever committed them, few or many."""
+    state, other = node(), node()
+    far = CALLED + layout.BLOCK
+    with contextlib.closing(Registrar(state)) as registrar:
+        assert registrar.take([granted(CALLED + 9)], actor="test").in_force
+        other.record().ledger.append([granted(), granted(far)], actor="died before the index")
+        assert registrar.take([granted(CALLED + 1)], actor="test").in_force
+        assert (indexed(state), indexed(state, far)) == (True, None)
+        assert registrar.take([granted(far + 1)], actor="test").in_force
+        assert indexed(state, far)
+        monkeypatch.setattr(projection, "MOST_WAITING", 2)
+        other.record().ledger.append([revoked(), revoked(far), revoked(CALLED + 9)], actor="died")
+        assert registrar.take([granted(far + 2)], actor="test").in_force
+        assert (indexed(state), indexed(state, far)) == (False, False)
+
+
+def test_a_shard_that_went_back_is_brought_up_again(
+    node: Callable[[], State], index_server: IndexServer
+) -> None:
+    """A replica that lagged takes over: the next write brings what was lost, then itself."""
+    state = node()
+    with contextlib.closing(Registrar(state)) as registrar:
+        assert registrar.take([granted()], actor="test").in_force
+        with index_server.client() as client:
+            key = layout.stamp_key(layout.shard_of(CALLED))
+            client.hset(key, "q", 0)
+            client.delete(layout.bucket_key(CALLED, layout.BUCKET_WIDTH))
+        assert registrar.take([granted(CALLED + 1)], actor="test").in_force
+    assert indexed(state)
     assert indexed(state, CALLED + 1)
 
 

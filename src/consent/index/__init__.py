@@ -2,7 +2,7 @@
 
 from consent.index.announcement import announcements
 from consent.index.conduct import ConductStore
-from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
+from consent.index.fault import IndexBehind, IndexLost, IndexRefused, IndexUnavailable
 from consent.index.layout import BLOCK, BUCKET_WIDTH, SHARDS, name_epoch
 from consent.index.link import Timing
 from consent.index.reader import IndexReader, Question
@@ -13,6 +13,7 @@ __all__ = [
     "BUCKET_WIDTH",
     "SHARDS",
     "ConductStore",
+    "IndexBehind",
     "IndexLost",
     "IndexReader",
     "IndexRefused",

@@ -11,3 +11,10 @@ class IndexRefused(IndexUnavailable):
 
 class IndexLost(IndexUnavailable):
     """A stamp is absent or of another epoch: the index has to be rebuilt from the record."""
+
+
+class IndexBehind(IndexUnavailable):
+    """A shard lacks what it once had, as after a failover: what its stamp lacks is written again.
+
+    Of a list that is half there, the whole of it.
+    """

@@ -28,7 +28,7 @@ from consent.index import layout
 from consent.index.address import Kind, parse_servers
 from consent.index.blocks import Blocks, Numbers, count_gaps
 from consent.index.contents import Contents, places, read_bucket, read_personal
-from consent.index.fault import IndexLost, IndexRefused, IndexUnavailable
+from consent.index.fault import IndexBehind, IndexLost, IndexRefused, IndexUnavailable
 from consent.index.servers import ServerError, open_servers, primaries, routes
 
 Progress = Callable[[int], None]
@@ -269,8 +269,11 @@ class IndexStore:
 
     def applied(self) -> int:
         """The ledger sequence through which every shard is complete: replay what follows it."""
-        stamps = self._present()
-        return min(stamp.sequence for stamp in stamps)
+        return min(self.sequences())
+
+    def sequences(self) -> list[int]:
+        """The ledger sequence through which each shard is complete."""
+        return [stamp.sequence for stamp in self._present()]
 
     def attach(self, epoch: str) -> None:
         """Write to the index of this epoch. Raises IndexLost if the server does not hold it."""
@@ -349,10 +352,10 @@ class IndexStore:
                 self.publish_generation(list_id, generation)
             mine = frozenset(shards)
             reached = [0] * layout.SHARDS
-            self._apply(
+            self.apply_to(
                 (event for event in events if layout.shard_of(event.called) in mine), reached
             )
-            self._advance(last_sequence, reached, epoch)
+            self._finish(last_sequence, reached, epoch)
         finally:
             self._proof, self._field, self._shards = epoch, "e", range(layout.SHARDS)
 
@@ -381,7 +384,7 @@ class IndexStore:
         if lost:
             raise self._lost(lost)
         if 2 in answers:
-            raise IndexUnavailable(
+            raise IndexBehind(
                 f"index server {self._name} lacks something that was written before, as after a"
                 " failover: it must be written again first"
             )
@@ -580,12 +583,17 @@ class IndexStore:
         would hold `applied()` back.
         """
         reached = [after] * layout.SHARDS
-        last = self._apply(events, reached)
+        last = self.apply_to(events, reached)
         if through:
-            self._advance(through, reached)
+            self.advance(through, reached)
         return last
 
-    def _apply(self, events: Iterable[Event], reached: list[int]) -> int:
+    def apply_to(self, events: Iterable[Event], reached: list[int]) -> int:
+        """The same where it is known through what each shard is complete; `reached` is moved on.
+
+        A shard gets its own events, one script for all but many: no other shard is asked.
+        Raises IndexBehind where one is not as far as it was known to be.
+        """
         last = 0
         stream = iter(events)
         while window := list(islice(stream, _EVENTS_A_WINDOW)):
@@ -601,7 +609,9 @@ class IndexStore:
         for event in window:
             if event.kind is EventKind.LADDER_STEPPED:
                 continue  # of an entity: workers have it from the record
-            by_shard.setdefault(layout.shard_of(event.called), []).append(event)
+            shard = layout.shard_of(event.called)
+            if event.sequence > reached[shard]:
+                by_shard.setdefault(shard, []).append(event)
         width = layout.bucket_width(self._epoch)
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
             for shard, events in by_shard.items():
@@ -613,9 +623,19 @@ class IndexStore:
                     reached[shard] = batch[-1].sequence
             self._prove(pipe.execute())
 
-    def _advance(self, sequence: int, reached: list[int], *finished: str) -> None:
+    def advance(self, sequence: int, reached: list[int]) -> None:
+        """Note in the shards behind a sequence that they have all through it."""
+        behind = [shard for shard in self._shards if reached[shard] < sequence]
+        self._advance(behind, sequence, reached)
+
+    def _finish(self, sequence: int, reached: list[int], epoch: str) -> None:
+        self._advance(self._shards, sequence, reached, epoch)
+
+    def _advance(
+        self, shards: Iterable[int], sequence: int, reached: list[int], *finished: str
+    ) -> None:
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
-            for shard in self._shards:
+            for shard in shards:
                 words = (self._field, self._proof, reached[shard], sequence, *finished)
                 pipe.eval(_ADVANCE, 1, layout.stamp_key(shard), *words)
             self._prove(pipe.execute())

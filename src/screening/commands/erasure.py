@@ -39,7 +39,9 @@ def erase(
         with closing(Registrar(state)) as registrar:
             erased = Event(0, time.time(), EventKind.ERASED, number, {})
             taken = registrar.take([erased], actor=actor())
-        if taken.in_force:
+            # A key is destroyed once no shard has anything more to learn from what it opens.
+            followed = taken.in_force and registrar.in_force(taken.sequence)
+        if followed:
             record.ledger.finish_erasures(taken.sequence)
             out.print(
                 f"recorded as event {taken.sequence}: its facts are gone and its key is destroyed"

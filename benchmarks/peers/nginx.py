@@ -27,7 +27,7 @@ def write_configuration(
         each.category: each.id for each in record.catalogue.lists() if each.kind is ListKind.DNC
     }
     with redis.Redis.from_url(redis_url) as client:
-        stamp = client.hgetall(layout.stamp_key(0))
+        stamp = client.hgetall(layout.SIDES[0].stamp_key(0))
     (folder / "plan.lua").write_text(_plan(nation, lists, stamp, redis_url))
     words = {
         "FOLDER": str(folder),

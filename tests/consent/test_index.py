@@ -221,7 +221,7 @@ def test_list_in_parts(store: IndexStore, client: "redis.Redis") -> None:
     store.write_generation(1, 1, ALL, np.arange(BLOCK, 2 * BLOCK, 9000, dtype=np.uint64))
     store.write_generation(1, 1, ALL, np.arange(2 * BLOCK, 3 * BLOCK, 3, dtype=np.uint64))
     store.publish_generation(1, 1)
-    entry = client.hget(layout.stamp_key(9), "l1")
+    entry = client.hget(layout.SIDES[0].stamp_key(9), "l1")
     assert entry is not None
     assert entry.startswith(b"1:0m")
     counts = 1960 + 11 + 32667
@@ -329,7 +329,7 @@ async def test_reassignment_deletes_all_of_one_number(
     assert Facts() == await everything(reader, ALICE)
     assert Facts() == await everything(reader, ALICE, entity=700_000)
     assert await everything(reader, BOB) == Facts(consent=Consent(5, False, 0, 1), personal="block")
-    assert not client.exists(layout.personal_key(ALICE))
+    assert not client.exists(layout.SIDES[0].personal_key(ALICE))
     store.apply([granted(8, ALICE, 7, "loans")])
     assert (await everything(reader, ALICE)).consent == Consent(8, False, 0, 1 << LOANS)
 
@@ -397,7 +397,7 @@ def test_events_must_rise(store: IndexStore) -> None:
 
 def test_batch_after_a_failed_one_waits(store: IndexStore, client: "redis.Redis") -> None:
     """When one batch of a shard fails, no later one may pass it: the replay then finds all."""
-    bucket = layout.bucket_key(ALICE, layout.BUCKET_WIDTH)
+    bucket = layout.SIDES[0].bucket_key(ALICE, layout.BUCKET_WIDTH)
     client.set(bucket, "not a hash")
     events = [granted(n, ALICE, n, "all") for n in range(1, 257)]
     events += [
@@ -408,14 +408,14 @@ def test_batch_after_a_failed_one_waits(store: IndexStore, client: "redis.Redis"
     client.delete(bucket)
     store.apply(events)
     assert client.hlen(bucket) == 256
-    assert client.hlen(layout.personal_key(ALICE)) == 43
+    assert client.hlen(layout.SIDES[0].personal_key(ALICE)) == 43
 
 
 def test_shard_that_went_back_takes_nothing_new(store: IndexStore, client: "redis.Redis") -> None:
     """Whoever knew it further along, before a failover, must begin again from what it has now."""
     store.apply([granted(1, ALICE, 7, "all"), granted(2, BOB, 7, "all")], through=2)
     before = store.applied()
-    client.hset(layout.stamp_key(layout.shard_of(ALICE)), "q", 1)
+    client.hset(layout.SIDES[0].stamp_key(layout.shard_of(ALICE)), "q", 1)
     for write in (
         lambda: store.apply([granted(3, ALICE, 8, "all")], after=before),
         lambda: store.apply([granted(3, CAROL, 8, "all")], after=before, through=3),
@@ -431,7 +431,7 @@ def test_shard_that_went_back_takes_nothing_new(store: IndexStore, client: "redi
 
 def test_loss_between_two_windows_is_noticed(store: IndexStore, client: "redis.Redis") -> None:
     """A replica that takes over in the middle of a long replay may lack what was just sent."""
-    stamp = layout.stamp_key(layout.shard_of(ALICE))
+    stamp = layout.SIDES[0].stamp_key(layout.shard_of(ALICE))
 
     def events() -> Iterator[Event]:
         yield from (granted(n, ALICE, 1 + n % 50, "all") for n in range(1, 20_001))
@@ -451,7 +451,9 @@ def test_generation_that_lost_something_is_not_published(
     chosen = np.arange(ALICE, ALICE + 20 * BLOCK, 3, dtype=np.uint64)
     store.write_generation(1, 1, ALL, chosen)
     store.write_generation(1, 1, LOANS, chosen)
-    manifests = [layout.manifest_key(s, list_id=1, generation=1) for s in range(layout.SHARDS)]
+    manifests = [
+        layout.SIDES[0].manifest_key(s, list_id=1, generation=1) for s in range(layout.SHARDS)
+    ]
     if gone == "a block":
         client.delete(next(key for key in client.scan_iter(count=1000) if b":d:" in key))
     else:
@@ -492,7 +494,7 @@ def test_buckets_stay_listpacks(store: IndexStore, client: "redis.Redis") -> Non
     }
     events.append(event(98, EventKind.PREFERENCES_SET, first, **long_profile))
     store.apply(events)
-    bucket = layout.bucket_key(first, layout.BUCKET_WIDTH)
+    bucket = layout.SIDES[0].bucket_key(first, layout.BUCKET_WIDTH)
     assert client.object("encoding", bucket) == b"listpack"
     assert client.memory_usage(bucket) / 98 <= 24
 
@@ -537,7 +539,7 @@ async def test_shard_that_went_back_is_unknown(
     store: IndexStore, reader: IndexReader, client: "redis.Redis"
 ) -> None:
     """A failover to a replica that lagged has lost acknowledged writes: unknown until replayed."""
-    key = layout.stamp_key(layout.shard_of(ALICE))
+    key = layout.SIDES[0].stamp_key(layout.shard_of(ALICE))
     store.apply([granted(1, ALICE, 7, "all"), granted(2, ALICE, 7, "all")])
     assert (await everything(reader, ALICE)).known
     client.hset(key, "q", 1)
@@ -552,7 +554,7 @@ async def test_shard_that_is_behind_what_all_had_is_unknown(
     """Also to a reader that never read it before: it is told how far every shard had come."""
     store.apply([granted(2, ALICE, 7, "all")], through=2)
     reader.expect(2)
-    client.hset(layout.stamp_key(layout.shard_of(BOB)), "q", 1)
+    client.hset(layout.SIDES[0].stamp_key(layout.shard_of(BOB)), "q", 1)
     assert await everything(reader, BOB) == UNKNOWN
     assert (await everything(reader, CAROL)).known
     store.apply([granted(2, ALICE, 7, "all")], after=store.applied(), through=2)
@@ -668,7 +670,7 @@ async def test_foreign_value_is_unknown(
     store: IndexStore, reader: IndexReader, client: "redis.Redis"
 ) -> None:
     """A key of the wrong type, or bytes that are no value of ours, never raise and never say no."""
-    bucket = layout.bucket_key(ALICE, layout.BUCKET_WIDTH)
+    bucket = layout.SIDES[0].bucket_key(ALICE, layout.BUCKET_WIDTH)
     client.hset(bucket, layout.profile_field(ALICE, layout.BUCKET_WIDTH), b"\xff\xff")
     assert (await everything(reader, ALICE)).unknown == CALLED_SIDE
     client.delete(bucket)

@@ -117,7 +117,7 @@ def on(cluster: Cluster, node: Node) -> list[int]:
         return [
             shard
             for shard in range(SHARDS)
-            if client.get_node_from_key(layout.stamp_key(shard)).name == node.name
+            if client.get_node_from_key(layout.SIDES[0].stamp_key(shard)).name == node.name
         ]
 
 
@@ -131,7 +131,7 @@ async def test_slots_move_under_a_reader(cluster: Cluster) -> None:
     shard = on(cluster, cluster.nodes[0])[0]
     called = next(each for each in NUMBERS if layout.shard_of(each) == shard)
     right = FACTS[NUMBERS.index(called)]
-    stamp = layout.stamp_key(shard)
+    stamp = layout.SIDES[0].stamp_key(shard)
     source, target = (node.client() for node in cluster.nodes[:2])
     ids = [client.execute_command("CLUSTER", "MYID").decode() for client in (source, target)]
 

@@ -111,11 +111,11 @@ def test_every_key_of_a_number_has_the_tag_of_its_stamp(
     """One hash tag for all that a call reads, so one node of a cluster has it with its proof."""
     tag = layout.TAGS[layout.shard_of(called)]
     keys = [
-        layout.stamp_key(layout.shard_of(called)),
-        layout.bitmap_key(called // layout.BLOCK, list_id=1, generation=2, bit=0),
-        layout.manifest_key(layout.shard_of(called), list_id=1, generation=2),
-        layout.bucket_key(called, width),
-        layout.personal_key(called),
+        layout.SIDES[0].stamp_key(layout.shard_of(called)),
+        layout.SIDES[0].bitmap_key(called // layout.BLOCK, list_id=1, generation=2, bit=0),
+        layout.SIDES[0].manifest_key(layout.shard_of(called), list_id=1, generation=2),
+        layout.SIDES[0].bucket_key(called, width),
+        layout.SIDES[0].personal_key(called),
     ]
     assert {tag} == {key[:4] for key in keys}
     # All numbers of a bucket are of one shard.
@@ -129,10 +129,10 @@ def test_fields_of_different_numbers_differ(one: int, other: int, first: int, se
     """No consent is read for another number or entity, and none as a profile."""
     for width in (100, 9_800):
         names = [
-            (layout.bucket_key(one, width), layout.profile_field(one, width)),
-            (layout.bucket_key(one, width), layout.consent_field(one, first, width)),
-            (layout.bucket_key(other, width), layout.profile_field(other, width)),
-            (layout.bucket_key(other, width), layout.consent_field(other, second, width)),
+            (layout.SIDES[0].bucket_key(one, width), layout.profile_field(one, width)),
+            (layout.SIDES[0].bucket_key(one, width), layout.consent_field(one, first, width)),
+            (layout.SIDES[0].bucket_key(other, width), layout.profile_field(other, width)),
+            (layout.SIDES[0].bucket_key(other, width), layout.consent_field(other, second, width)),
         ]
         meanings = {(one, None), (one, first), (other, None), (other, second)}
         assert len(meanings) == len(set(names))

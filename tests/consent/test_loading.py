@@ -111,7 +111,7 @@ def test_a_loader_that_dies_while_it_writes(
             with pytest.raises(InterruptedError):
                 load(record, store, tmp_path / "list", progress=die)
             assert keys(client) == before
-        assert client.hget(layout.stamp_key(0), "l1").startswith(b"1:")
+        assert client.hget(layout.SIDES[0].stamp_key(0), "l1").startswith(b"1:")
     (listed,) = record.catalogue.lists()
     assert listed.active is not None
     assert (listed.active.generation, listed.active.loaded) == (1, count)

@@ -15,7 +15,7 @@ CALLED = 12125550101
 STRANGER = 12125550177
 """Shares a bucket with it, and decided nothing."""
 
-BUCKET = layout.bucket_key(CALLED, layout.BUCKET_WIDTH)
+BUCKET = layout.SIDES[0].bucket_key(CALLED, layout.BUCKET_WIDTH)
 
 
 def altered(client: "redis.Redis") -> None:
@@ -32,7 +32,7 @@ def put_in(client: "redis.Redis") -> None:
 
 
 def entered(client: "redis.Redis") -> None:
-    client.hset(layout.personal_key(CALLED), b"\x01", b"b")
+    client.hset(layout.SIDES[0].personal_key(CALLED), b"\x01", b"b")
 
 
 def unlisted(client: "redis.Redis") -> None:

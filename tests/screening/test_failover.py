@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 ELSEWHERE = "+14155550142"
 """A listed number whose facts another primary of the cluster holds."""
 
-STAMP = layout.stamp_key(layout.shard_of(int(LISTED)))
+STAMP = layout.SIDES[0].stamp_key(layout.shard_of(int(LISTED)))
 ENTITY = "failover"
 FIRST = 441632960000
 
@@ -231,5 +231,5 @@ def epochs(cluster: Cluster, but: Node) -> dict[int, bytes]:
         return {
             shard: client.hget(key, "e")
             for shard in range(SHARDS)
-            if client.get_node_from_key(key := layout.stamp_key(shard)).name != but.name
+            if client.get_node_from_key(key := layout.SIDES[0].stamp_key(shard)).name != but.name
         }

@@ -64,7 +64,7 @@ def indexed(state: State, called: int = CALLED) -> bool | None:
     with state.index() as store:
         width = layout.bucket_width(state.record().index_epoch())
         value = store._server.hget(
-            layout.bucket_key(called, width), layout.consent_field(called, 1, width)
+            layout.SIDES[0].bucket_key(called, width), layout.consent_field(called, 1, width)
         )
     return None if value is None else not layout.decode_consent(value).revoked
 
@@ -152,9 +152,9 @@ def test_a_shard_that_went_back_is_brought_up_again(
     with contextlib.closing(Registrar(state)) as registrar:
         assert registrar.take([granted()], actor="test").in_force
         with index_server.client() as client:
-            key = layout.stamp_key(layout.shard_of(CALLED))
+            key = layout.SIDES[0].stamp_key(layout.shard_of(CALLED))
             client.hset(key, "q", 0)
-            client.delete(layout.bucket_key(CALLED, layout.BUCKET_WIDTH))
+            client.delete(layout.SIDES[0].bucket_key(CALLED, layout.BUCKET_WIDTH))
         assert registrar.take([granted(CALLED + 1)], actor="test").in_force
     assert indexed(state)
     assert indexed(state, CALLED + 1)

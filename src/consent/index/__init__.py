@@ -6,7 +6,8 @@ from consent.index.fault import IndexBehind, IndexLost, IndexRefused, IndexUnava
 from consent.index.layout import BLOCK, BUCKET_WIDTH, SHARDS, name_epoch
 from consent.index.link import Timing
 from consent.index.reader import IndexReader, Question
-from consent.index.store import IndexStore, Stamp
+from consent.index.store import IndexStore
+from consent.index.target import Stamp
 
 __all__ = [
     "BLOCK",

@@ -70,7 +70,7 @@ class ConductStore:
         with self._faults():
             pipe = self._server.pipeline(transaction=False)
             for shard in range(layout.SHARDS):
-                pipe.hget(layout.stamp_key(shard), b"g." + self._node)
+                pipe.hget(layout.conduct_key(shard), b"g." + self._node)
             return [shard for shard, found in enumerate(pipe.execute()) if found is None]
 
     def beat(self, at: float) -> None:
@@ -78,7 +78,7 @@ class ConductStore:
         now = b"%d" % at
         with self._pipeline() as pipe:
             for shard in range(layout.SHARDS):
-                pipe.hset(layout.stamp_key(shard), mapping={b"g": now, b"g." + self._node: now})
+                pipe.hset(layout.conduct_key(shard), mapping={b"g": now, b"g." + self._node: now})
 
     def read_signals(self, number: int) -> list[bytes]:
         """The signals of a calling number, of each node that wrote some."""

@@ -42,14 +42,14 @@ def read_personal(fields: Mapping[bytes, bytes]) -> dict[int, str]:
     }
 
 
-def places(keys: Iterable[bytes], width: int) -> list[int]:
-    """A called number for each of some keys that hold what subscribers decided."""
+def places(keys: Iterable[bytes], side: layout.Side, width: int) -> list[int]:
+    """A called number for each of some keys of a side that hold what subscribers decided."""
+    tag = len(layout.TAGS[0])
     found = []
     for key in keys:
-        _, _, rest = key.partition(b":")
-        kind, _, number = rest.partition(b":")
-        if kind == b"b":
+        head, number = key[tag : tag + len(side.bucket)], key[tag + len(side.bucket) :]
+        if head == side.bucket:
             found.append(int(number) * width)
-        elif kind == b"x":
+        elif head == side.personal:
             found.append(int(number))
     return found

@@ -19,9 +19,11 @@ stamp that proves the shard whole: one round trip to one node brings the facts a
     {a3}:f:<called>        hash    <entity> -> the hours (since the epoch) of its commercial calls
                                    that rang there, 3 bytes each, the newest last, 16 at most
     {a3}:g:<calling>       hash    <node> -> the calling number's signals (consent.conduct.pack)
+    {a3}:c                 hash    g when (epoch seconds) a recorder last said that all that it
+                                   knows of the shard is there, g.<node> the same of each
 
-The signals of calling numbers are no projection of the record: a recorder says in the stamp's field
-`g` when (epoch seconds) all that it knows of a shard was last there.
+All but f, g and c are a projection of the record, and two of it may lie beside each other: that of
+side 1 has the letters in capitals. The epoch names the side; in force is whichever the record says.
 
 Invariants: a generation is in `l` only once each of its blocks of that shard is written; a field
 of a bucket or its value never exceeds 64 bytes, so that a bucket stays a listpack on any server.
@@ -56,34 +58,64 @@ MAX_VALUE_BYTES: Final = 64
 TAGS: Final = tuple(b"{%02x}" % shard for shard in range(SHARDS))
 
 
+class Side:
+    """The names of the keys of one of the two indexes that may lie beside each other."""
+
+    def __init__(self, letters: bytes) -> None:
+        names = (b":%c:" % letter for letter in letters)
+        self.stamp, self.bitmap, self.sparse, self.manifest, self.bucket, self.personal = names
+        self.pattern: Final = b"{??}:[%b]*" % letters
+        """Of every key of this side, for SCAN."""
+
+    def stamp_key(self, shard: int) -> bytes:
+        return TAGS[shard] + self.stamp[:-1]
+
+    def bitmap_key(self, block: int, *, list_id: int, generation: int, bit: int) -> bytes:
+        head = TAGS[block % SHARDS] + self.bitmap
+        return b"%b%d.%d:%d:%d" % (head, list_id, generation, bit, block)
+
+    def sparse_key(self, span: int, *, list_id: int, generation: int, bit: int) -> bytes:
+        head = TAGS[span // 2 % SHARDS] + self.sparse
+        return b"%b%d.%d:%d:%d" % (head, list_id, generation, bit, span)
+
+    def manifest_key(self, shard: int, *, list_id: int, generation: int) -> bytes:
+        return b"%b%b%d.%d" % (TAGS[shard], self.manifest, list_id, generation)
+
+    def bucket_key(self, called: int, width: int) -> bytes:
+        return b"%b%b%d" % (TAGS[shard_of(called)], self.bucket, called // width)
+
+    def personal_key(self, called: int) -> bytes:
+        return b"%b%b%d" % (TAGS[shard_of(called)], self.personal, called)
+
+
+SIDES: Final = (Side(b"sdpmbx"), Side(b"SDPMBX"))
+
+
 def shard_of(called: int) -> int:
     """The shard of a called number: that of its block, so that neighbours spread."""
     return called // BLOCK % SHARDS
 
 
-def name_epoch(token: str, *, bucket_width: int = BUCKET_WIDTH) -> str:
-    """The epoch of a new index: a random token, and what a reader must know to read it."""
+def name_epoch(token: str, *, bucket_width: int = BUCKET_WIDTH, beside: str = "") -> str:
+    """The epoch of a new index: a random token, and what a reader must know to read it.
+
+    It lies on the other side than that of the epoch `beside`.
+    """
     if bucket_width < 1 or BLOCK % bucket_width:
         raise IndexRefused(f"bucket width {bucket_width} does not divide the block of {BLOCK}")
-    return f"{bucket_width}.{token}"
+    capitals = bool(beside) and side_of(beside) is SIDES[0]
+    return f"{bucket_width}.{token}" + (".1" if capitals else "")
+
+
+def side_of(epoch: str) -> Side:
+    """Where the index of an epoch lies."""
+    return SIDES[epoch.count(".") > 1]
 
 
 def bucket_width(epoch: str) -> int:
     """The bucket width that an epoch names, `BUCKET_WIDTH` if it names none."""
     width, dot, _ = epoch.partition(".")
     return int(width) if dot and width.isdecimal() else BUCKET_WIDTH
-
-
-def stamp_key(shard: int) -> bytes:
-    return TAGS[shard] + b":s"
-
-
-def bitmap_key(block: int, *, list_id: int, generation: int, bit: int) -> bytes:
-    return b"%b:d:%d.%d:%d:%d" % (TAGS[block % SHARDS], list_id, generation, bit, block)
-
-
-def sparse_key(span: int, *, list_id: int, generation: int, bit: int) -> bytes:
-    return b"%b:p:%d.%d:%d:%d" % (TAGS[span // 2 % SHARDS], list_id, generation, bit, span)
 
 
 def sparse_field(called: int, width: int) -> bytes:
@@ -105,20 +137,12 @@ def names(stretch: bytes, place: int) -> bool:
     return False
 
 
-def manifest_key(shard: int, *, list_id: int, generation: int) -> bytes:
-    return b"%b:m:%d.%d" % (TAGS[shard], list_id, generation)
-
-
-def bucket_key(called: int, width: int) -> bytes:
-    return b"%b:b:%d" % (TAGS[shard_of(called)], called // width)
-
-
-def personal_key(called: int) -> bytes:
-    return b"%b:x:%d" % (TAGS[shard_of(called)], called)
-
-
 def frequency_key(called: int) -> bytes:
     return b"%b:f:%d" % (TAGS[shard_of(called)], called)
+
+
+def conduct_key(shard: int) -> bytes:
+    return TAGS[shard] + b":c"
 
 
 def signals_key(calling: int) -> bytes:

@@ -29,7 +29,7 @@ SIGNALS_SECONDS: Final = 10.0
 """How old what a recorder wrote may be; it writes every second."""
 
 _SIGNAL_STAMPS: Final = tuple(
-    encode_command(b"HMGET", layout.stamp_key(shard), b"e", b"g") for shard in range(layout.SHARDS)
+    encode_command(b"HGET", layout.conduct_key(shard), b"g") for shard in range(layout.SHARDS)
 )
 _MOST_PLANS: Final = 1024
 _MOST_READS: Final = 3
@@ -58,8 +58,24 @@ class Question:
     signals: bool = False
 
 
+class _Index:
+    """The index of one epoch, and what is known of it."""
+
+    __slots__ = ("epoch", "plans", "proof", "sequences", "side", "width")
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.proof = epoch.encode()
+        self.side = layout.side_of(epoch)
+        self.width = layout.bucket_width(epoch)
+        self.plans: dict[object, _Plan] = {}
+        # A shard that goes back (an old snapshot, a replica that lagged behind) has lost writes
+        # that were acknowledged: outdated until the writer has caught up.
+        self.sequences = [0] * layout.SHARDS
+
+
 class _Plan:
-    """What is the same for every call that looks at the same lists and categories.
+    """What is the same for every call that looks at the same lists and categories of an index.
 
     How a generation is written (its entry in the stamp) is learnt from the first stamp read, and
     compared with that of every later one; `looks` are the commands that follow from it.
@@ -68,6 +84,7 @@ class _Plan:
     __slots__ = (
         "categories",
         "entries",
+        "index",
         "listed",
         "lists",
         "looks",
@@ -77,7 +94,8 @@ class _Plan:
         "stamps",
     )
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, index: _Index) -> None:
+        self.index = index
         self.lists = question.lists
         self.categories = question.categories
         self.read = tuple((str(list_id), generation) for list_id, generation in question.lists)
@@ -89,7 +107,7 @@ class _Plan:
         """The category's mask, the key without tag and place, the width (0: a bitmap)."""
         fields = (b"e", b"q", *(b"l%d" % list_id for list_id, _ in question.lists))
         self.stamps = tuple(
-            encode_command(b"HMGET", layout.stamp_key(shard), *fields)
+            encode_command(b"HMGET", index.side.stamp_key(shard), *fields)
             for shard in range(layout.SHARDS)
         )
         self.listed: dict[int, Facts] = {}
@@ -113,16 +131,16 @@ class _Plan:
                     continue
                 name = b"%d.%d:%d:" % (list_id, generation, bit)
                 if kind in b"dm":
-                    looks.append((1 << bit, b":d:" + name, 0))
+                    looks.append((1 << bit, self.index.side.bitmap + name, 0))
                 if kind in b"sm":
-                    looks.append((1 << bit, b":p:" + name, int(width)))
+                    looks.append((1 << bit, self.index.side.sparse + name, int(width)))
         self.looks = tuple(looks)
 
 
 class IndexReader:
     """Reads facts from the servers at `url` (see `parse_servers`) for the index of one epoch.
 
-    `epoch` may be set anew after a rebuild. Belongs to the event loop that starts it.
+    `epoch` may be set anew while calls are on their way. Belongs to the event loop that starts it.
     """
 
     def __init__(
@@ -140,28 +158,24 @@ class IndexReader:
         )
         self.stale = 0
         self._wall = wall
-        self._plans: dict[object, _Plan] = {}
-        self.epoch = epoch
+        self._index = _Index(epoch)
 
     @property
     def epoch(self) -> str:
-        return self._epoch
+        return self._index.epoch
 
     @epoch.setter
     def epoch(self, epoch: str) -> None:
-        self._epoch = epoch
-        self._proof = epoch.encode()
-        self._width = layout.bucket_width(epoch)
-        # A shard that goes back (an old snapshot, a replica that lagged behind) has lost writes
-        # that were acknowledged: outdated until the writer has caught up.
-        self._sequences = [0] * layout.SHARDS
+        # Reads on their way end in the index that they began in.
+        self._index = _Index(epoch)
 
     def expect(self, sequence: int) -> None:
         """Take a shard that has less of the ledger than this for one that has gone back.
 
         Every shard had it once, so a server that lacks it lost what was acknowledged.
         """
-        self._sequences = [max(known, sequence) for known in self._sequences]
+        index = self._index
+        index.sequences = [max(known, sequence) for known in index.sequences]
 
     async def start(self) -> None:
         """Connect and keep connected; returns after the first attempt, whatever came of it."""
@@ -245,8 +259,8 @@ class IndexReader:
         if replies is None:
             return None
         try:
-            values, (epoch, written) = replies
-            if epoch != self._proof or written is None:
+            values, written = replies
+            if written is None:
                 return None
             if abs(self._wall() - int(written)) > SIGNALS_SECONDS:
                 return None
@@ -259,11 +273,12 @@ class IndexReader:
         self, question: Question, deadline: float, done: Callable[[Facts], None], reads_left: int
     ) -> None:
         key = (question.lists, question.categories)
-        plan = self._plans.get(key)
+        plans = self._index.plans
+        plan = plans.get(key)
         if plan is None:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            plan = self._plans[key] = _Plan(question)
+            if len(plans) >= _MOST_PLANS:
+                plans.clear()
+            plan = plans[key] = _Plan(question, self._index)
         shard = layout.shard_of(question.called)
         try:
             commands = self._commands(question, plan, shard)
@@ -305,8 +320,9 @@ class IndexReader:
                 )
         with_consent = question.consent and question.entity
         if with_consent or question.profile:
-            key = b"%b:b:%d" % (tag, called // self._width)
-            low = layout.profile_field(called, self._width)
+            width = plan.index.width
+            key = b"%b%b%d" % (tag, plan.index.side.bucket, called // width)
+            low = layout.profile_field(called, width)
             field = low + layout.pack_int(question.entity) if with_consent else low
             # Two fields always: the reply then has one shape.
             commands.append(
@@ -314,7 +330,7 @@ class IndexReader:
                 % (len(key), key, len(low), low, len(field), field)
             )
         if question.personal:
-            key = b"%b:x:%d" % (tag, called)
+            key = b"%b%b%d" % (tag, plan.index.side.personal, called)
             field = layout.pack_int(question.calling)
             commands.append(
                 b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
@@ -417,14 +433,15 @@ class IndexReader:
         stamp = replies[-1]
         shard = layout.shard_of(question.called)
         sequence = stamp[1]
-        if stamp[0] != self._proof or sequence is None:
+        index = plan.index
+        if stamp[0] != index.proof or sequence is None:
             self.stale += 1
             return UNKNOWN
         sequence = int(sequence)
-        if sequence < self._sequences[shard]:
+        if sequence < index.sequences[shard]:
             self.stale += 1
             return UNKNOWN
-        self._sequences[shard] = sequence
+        index.sequences[shard] = sequence
 
         unknown: frozenset[str] = frozenset()
         if plan.lists:

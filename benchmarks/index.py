@@ -218,8 +218,7 @@ def grant(node: Node, count: int) -> dict[str, float]:
     before, began = node.used_bytes(), time.monotonic()
     store = IndexStore(node.server.url)
     store.attach(store.epoch())
-    store.apply(events())
-    store.advance(count)
+    store.apply(events(), through=count)
     store.close()
     seconds = time.monotonic() - began
     used = node.used_bytes()

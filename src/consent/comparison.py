@@ -17,6 +17,7 @@ from consent.index.contents import Contents
 from consent.index.layout import profile_from
 from consent.projection import catch_up
 from consent.record import Record
+from consent.terms import Terms
 
 LOOKS: Final = 3
 """At a number before it is said to differ: what is written meanwhile may be between the two."""
@@ -74,8 +75,13 @@ def _compared(held: Held, holds: Contents) -> Iterator[str]:
         consent = held.consents.get(entity)
         expected = None
         if consent is not None:
-            revoked = consent.revoked_at is not None
-            expected = Consent(consent.sequence, revoked, consent.expires, mask(consent.categories))
+            expected = Consent(
+                consent.sequence,
+                consent.revoked_at is not None,
+                consent.expires,
+                mask(consent.categories),
+                Terms.of(consent.terms),
+            )
         there = holds.consents.get(entity)
         if _meaning(there) != _meaning(expected):
             yield f"consent to entity {entity} is {_said(there)}, expected {_said(expected)}"
@@ -101,4 +107,5 @@ def _said(consent: Consent | None) -> str:
         return "revoked"
     categories = "all" if consent.categories == ALL_BIT else f"{consent.categories:#x}"
     until = f" until {consent.expires}" if consent.expires else ""
-    return f"granted as event {consent.sequence} for {categories}{until}"
+    terms = f" on {consent.terms}" if consent.terms else ""
+    return f"granted as event {consent.sequence} for {categories}{until}{terms}"

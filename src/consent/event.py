@@ -35,11 +35,17 @@ class Event:
     `body` by kind; what is in parentheses the ledger completes from what is held, so that an
     event is followed without those before it:
     consent.granted   {"entity": int, "categories": [str], "expires": int (epoch s, 0 never),
-                       "evidence": {field of `consent.record.body.EVIDENCE`: value}}
-    consent.renewed   {"entity", "expires", "evidence", ("categories")}
-    consent.narrowed  {"entity", "withdrawn": [str], "evidence", ("categories", "expires")}
-    consent.expired   {"entity", "evidence", ("categories", "expires": its own instant)}
-    consent.revoked   {"entity": int, "evidence"}
+                       "evidence": {field of `consent.record.body.EVIDENCE`: value}, "terms": field
+                       of `consent.record.body.TERMS`: value; absent where it has none}
+    consent.renewed   {"entity", "expires", "evidence", ("categories", "terms")}
+    consent.narrowed  {"entity", "withdrawn": [str], "terms": those that are narrower from now on,
+                       "evidence", ("categories", "expires")}
+    consent.expired   {"entity", "evidence", ("categories", "terms", "expires": its own instant)}
+    consent.revoked   {"entity": int, "evidence", "scope": [str] where it is of these categories
+                       only, "effective": int (epoch s) where that is not at once: before `at` it
+                       is retroactive}; with a scope or an instant to come also ("categories",
+                       "expires", "terms": with "revoked": [str] those taken back, "revokes":
+                       [str] those that are from "revokes_at": int on)
     all.refused       {"evidence"} (and the body of preferences.set, every category refused at
                        any time); voids every consent held
     preferences.set   {"refused": [str], "accepted": [str], "bands": [hour 0-23], "days": [0-7],

@@ -12,12 +12,11 @@ from typing import Final
 
 from consent.category import BIT, NOT_COMMERCIAL
 from consent.conduct import NOTHING, Values
+from consent.terms import MODE_BIT, Terms
 
 ALL_BIT: Final = 1 << BIT["all"]
 HOLIDAY_BIT: Final = 1 << 7
 """Public holidays, after the seven weekdays of `Profile.days`."""
-MODE_BIT: Final = {"voice": 0, "autodialler": 1, "prerecorded": 2}
-
 SIGNALS: Final = "signals.calling"
 """The fact behind every `signals.calling.…`: one read brings them all, or none."""
 
@@ -52,20 +51,25 @@ class Consent:
     """A subscriber's consent to one entity, as the index holds it.
 
     `categories` is a mask of `consent.category.BIT`, where the bit of `all` covers each of them;
-    `expires` is epoch seconds, 0 for never; `sequence` is the ledger's and names the record.
+    `expires` is epoch seconds, 0 for never; `sequence` is the ledger's and names the record. What
+    has `terms` permits what they say and no more: see `Facts.consent_state`.
     """
 
     sequence: int
     revoked: bool
     expires: int
     categories: int
+    terms: Terms | None = None
 
     def state(self, at: float, category: str) -> ConsentState:
         """The state for a call of `category` at the instant `at` (epoch seconds).
 
         A consent that does not cover the category is none: consent to insurance is not
-        consent to loans.
+        consent to loans. Of the terms only a revocation is looked at.
         """
+        terms = self.terms
+        if terms is not None and terms.takes_back(ALL_BIT | (1 << BIT.get(category, 0)), at):
+            return ConsentState.REVOKED
         if not self.categories & (ALL_BIT | (1 << BIT.get(category, 0))):
             return ConsentState.NONE
         if self.revoked:
@@ -159,6 +163,22 @@ class Facts:
     def entity_calls_before(self, at: float) -> int:
         """The calls of this entity to this number in the 30 days before an instant."""
         return sum(at - FREQUENCY_SECONDS < called < at for called in self.entity_calls)
+
+    def consent_outside(self, at: float, category: str, *, mode: str, country: str) -> str:
+        """Which term a consent has that this call does not keep, though it is given and not
+        over: see `consent.terms.Terms.outside`; "" where none is, or there is no such consent."""
+        held = self.consent
+        if held is None or held.terms is None:
+            return ""
+        if held.state(at, category) is not ConsentState.GRANTED:
+            return ""
+        return held.terms.outside(at, mode=mode, country=country, calls=self.entity_calls)
+
+    def consent_state(self, at: float, category: str, *, mode: str, country: str) -> ConsentState:
+        """The state of the consent for a call; outside the terms it was given on it is none."""
+        if self.consent is None or self.consent_outside(at, category, mode=mode, country=country):
+            return ConsentState.NONE
+        return self.consent.state(at, category)
 
     @property
     def known(self) -> bool:

@@ -1,11 +1,13 @@
 """What a subscriber's decisions amount to now: its events, followed to their end."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from consent.category import mask
 from consent.event import HELD_KINDS, Event, EventKind
-from consent.facts import ConsentState
+from consent.facts import ALL_BIT, ConsentState
+from consent.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +25,38 @@ class HeldConsent:
     expires: int
     revoked_at: float | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, Any] = field(default_factory=dict)
+    """As the ledger's events say them: see `consent.terms.Terms.of`."""
+    revocation: dict[str, Any] = field(default_factory=dict)
+    """Of the newest revocation "at", and "scope" and "effective" where it says them."""
+    first: int = 0
+    """The sequence of the event that gave it: what it is known by."""
+    version: int = 1
+    """How many events made it what it is, the first among them."""
 
     def state(self, now: float) -> ConsentState:
         """What it amounts to at an instant (epoch seconds)."""
-        if self.revoked_at is not None:
+        if self.revoked_at is not None or self._taken_back(now):
             return ConsentState.REVOKED
         expired = self.expires and now >= self.expires
         return ConsentState.EXPIRED if expired else ConsentState.GRANTED
 
+    def _taken_back(self, now: float) -> bool:
+        terms = Terms.of(self.terms)
+        if terms is None:
+            return False
+        gone = terms.revoked | (terms.revokes if now >= terms.revokes_at else 0)
+        return bool(gone & ALL_BIT) or not mask(self.categories) & ~gone
+
     def revoked(self, each: Event) -> Self:
         """The same, taken back by an event."""
-        return type(self)(
-            each.sequence,
-            self.entity,
-            self.categories,
-            self.at,
-            self.expires,
-            each.at,
-            each.body.get("evidence", {}),
+        return replace(
+            self,
+            sequence=each.sequence,
+            revoked_at=each.at,
+            evidence=each.body.get("evidence", {}),
+            revocation=_revocation(each),
+            version=self.version + 1,
         )
 
 
@@ -71,12 +87,16 @@ class Held:
         body = each.body
         match each.kind:
             case EventKind.CONSENT_GRANTED:
-                self._hold(each, at=each.at)
+                self._hold(each, None)
             case kind if kind in HELD_KINDS:
-                self._hold(each, at=self.consents[body["entity"]].at)
+                self._hold(each, self.consents[body["entity"]])
+            case EventKind.CONSENT_REVOKED if "categories" in body:
+                self._hold(each, self.consents.get(body["entity"]))
             case EventKind.CONSENT_REVOKED:
                 entity = body["entity"]
-                never = HeldConsent(each.sequence, entity, ("all",), each.at, 0)
+                never = HeldConsent(
+                    each.sequence, entity, ("all",), each.at, 0, first=each.sequence, version=0
+                )
                 self.consents[entity] = self.consents.get(entity, never).revoked(each)
             case EventKind.PREFERENCES_SET:
                 self.preferences = body
@@ -93,13 +113,26 @@ class Held:
                 self.preferences, self.personal, self.consents = {}, {}, {}
         self.sequence = each.sequence
 
-    def _hold(self, each: Event, *, at: float) -> None:
+    def _hold(self, each: Event, before: HeldConsent | None) -> None:
         body = each.body
+        revokes = each.kind is EventKind.CONSENT_REVOKED
         self.consents[body["entity"]] = HeldConsent(
             each.sequence,
             body["entity"],
             tuple(body["categories"]),
-            at,
+            before.at if before else each.at,
             body["expires"],
             evidence=body["evidence"],
+            terms=body.get("terms", {}),
+            revocation=_revocation(each) if revokes else before.revocation if before else {},
+            first=before.first if before else each.sequence,
+            version=before.version + 1 if before else 1,
         )
+
+
+def _revocation(each: Event) -> dict[str, Any]:
+    said: dict[str, Any] = {"at": each.at}
+    for name in ("scope", "effective"):
+        if name in each.body:
+            said[name] = each.body[name]
+    return said

@@ -12,8 +12,9 @@ from typing import Any, Final
 from consent.calling import ALLOW, BLOCK, DNO
 from consent.category import BIT, mask
 from consent.conduct import COUNTS, NAMES, NOTHING, SCALE, Values
-from consent.facts import CALLED_SIDE, MODE_BIT, NO_PROFILE, Consent, Facts, Profile
+from consent.facts import CALLED_SIDE, NO_PROFILE, Consent, Facts, Profile
 from consent.number import parse_number
+from consent.terms import HOLIDAY, MODE_BIT, MOST_CALLS, MOST_DAYS, Terms
 from rules.bind import bind
 from rules.call import Call
 from rules.document import Path, Reader
@@ -223,15 +224,6 @@ def _profile(values: dict[str, Any], reader: Reader, path: Path, categories: Any
     lists = ("refused", "accepted", "bands", "days", "modes", "prefixes")
     data = reader.table(values["profile"], at, {**dict.fromkeys(lists, (list,)), "zone": _TEXT})
 
-    def bits(name: str, most: int) -> int:
-        found = 0
-        for index, item in enumerate(data.get(name, [])):
-            if type(item) is int and 0 <= item <= most:
-                found |= 1 << item
-            else:
-                reader.wrong((*at, name, index), f"{name} are integers from 0 to {most}")
-        return found
-
     prefixes = []
     for index, item in enumerate(data.get("prefixes", [])):
         match item:
@@ -241,16 +233,15 @@ def _profile(values: dict[str, Any], reader: Reader, path: Path, categories: Any
                 reader.wrong(
                     (*at, "prefixes", index), 'a prefix is ["digits", "allow"] or ["…", "block"]'
                 )
-    modes = reader.texts(data.get("modes", []), (*at, "modes"), MODE_BIT, "mode")
     zone = data.get("zone", "")
     if zone and zone_named(zone) is None:
         reader.wrong((*at, "zone"), f'"{zone}" is no IANA time zone')
     return Profile(
         refused=categories(data, at, "refused"),
         accepted=categories(data, at, "accepted"),
-        bands=bits("bands", 23),
-        days=bits("days", 7),
-        modes=sum(1 << MODE_BIT[mode] for mode in set(modes)),
+        bands=_bits(data, reader, at, "bands", 23),
+        days=_bits(data, reader, at, "days", HOLIDAY),
+        modes=_modes(data, reader, at),
         zone=zone,
         prefixes=tuple(prefixes),
     )
@@ -262,18 +253,71 @@ def _consent(values: dict[str, Any], reader: Reader, path: Path, categories: Any
     at = (*path, "consent")
     kinds: dict[str, tuple[type, ...]] = {
         "categories": (list,), "revoked": (bool,), "expires": (datetime,), "sequence": (int,),
+        "terms": (dict,),
     }  # fmt: skip
     data = reader.table(values["consent"], at, kinds, required=("categories",))
-    expires = data.get("expires")
-    if expires is not None and expires.tzinfo is None:
-        reader.wrong((*at, "expires"), "expires has an offset from UTC")
-        expires = None
     return Consent(
         sequence=data.get("sequence", 1),
         revoked=data.get("revoked", False),
-        expires=int(expires.timestamp()) if expires else 0,
+        expires=_instant(data, reader, at, "expires"),
         categories=categories(data, at, "categories"),
+        terms=_terms(data, reader, at, categories),
     )
+
+
+def _terms(data: dict[str, Any], reader: Reader, path: Path, categories: Any) -> Terms | None:
+    if "terms" not in data:
+        return None
+    at = (*path, "terms")
+    kinds: dict[str, tuple[type, ...]] = {
+        "effective": (datetime,), "days": (list,), "bands": (list,), "modes": (list,),
+        "zone": _TEXT, "calls": (int,), "per_days": (int,), "revoked": (list,),
+        "revokes": (list,), "revokes_at": (datetime,),
+    }  # fmt: skip
+    said = reader.table(data["terms"], at, kinds)
+    zone = said.get("zone", "")
+    if zone_named(zone) is None and (zone or "days" in said or "bands" in said):
+        reader.wrong((*at, "zone"), f'"{zone}" is no IANA time zone, which days and bands need')
+    for name, most in (("calls", MOST_CALLS), ("per_days", MOST_DAYS)):
+        if not 0 <= said.get(name, 0) <= most:
+            reader.wrong((*at, name), f"{name} is from 0 to {most}")
+    return Terms(
+        effective=_instant(said, reader, at, "effective"),
+        days=_bits(said, reader, at, "days", HOLIDAY),
+        bands=_bits(said, reader, at, "bands", 23),
+        modes=_modes(said, reader, at),
+        zone=zone,
+        calls=said.get("calls", 0),
+        per_days=said.get("per_days", 0),
+        revoked=categories(said, at, "revoked"),
+        revokes=categories(said, at, "revokes"),
+        revokes_at=_instant(said, reader, at, "revokes_at"),
+    )
+
+
+def _instant(data: dict[str, Any], reader: Reader, at: Path, name: str) -> int:
+    value = data.get(name)
+    if value is None:
+        return 0
+    if value.tzinfo is None:
+        reader.wrong((*at, name), f"{name} has an offset from UTC")
+        return 0
+    return int(value.timestamp())
+
+
+def _bits(data: dict[str, Any], reader: Reader, at: Path, name: str, most: int) -> int:
+    found = 0
+    for index, item in enumerate(data.get(name, [])):
+        if type(item) is int and 0 <= item <= most:
+            found |= 1 << item
+        else:
+            reader.wrong((*at, name, index), f"{name} are integers from 0 to {most}")
+    return found
+
+
+def _modes(data: dict[str, Any], reader: Reader, at: Path) -> int:
+    named = reader.texts(data.get("modes", []), (*at, "modes"), MODE_BIT, "mode")
+    return sum(1 << MODE_BIT[mode] for mode in set(named))
 
 
 def case_from(value: object, reader: Reader, path: Path, *, rules: frozenset[str]) -> Case:

@@ -19,7 +19,7 @@ from rules.explanation import explain
 from rules.loading import Packs
 from rules.rule import NEED_FACTS, Mode, Walk
 from rules.ruleset import ReadPlan, RuleSet, evaluate
-from rules.schema import ENTITY_CALLS, FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
+from rules.schema import CONSENT, ENTITY_CALLS, FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
 from rules.verdict import Action, Verdict
 from rules.walk import CompiledRules, compile_walk
 
@@ -240,7 +240,7 @@ def _unread(read: ReadPlan | None, wanted: ReadPlan, category: str) -> frozenset
         if _categories(wanted, category) <= _categories(read, category):
             covered.add(REFUSES)
     if read.consent:
-        covered |= {"consent.state", "consent.id"}
+        covered |= {CONSENT, "consent.id"}
     if read.signals:
         covered.add(SIGNALS)
     if read.frequency:

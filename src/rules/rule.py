@@ -11,7 +11,15 @@ from rules import sip
 from rules.call import Call
 from rules.cel import Checked
 from rules.cel.syntax import Literal
-from rules.schema import CALLING_SIGNALS, ENTITY_CALLS, HOLIDAY, REFUSES, WITHIN, WITHIN_DAYS
+from rules.schema import (
+    CALLING_SIGNALS,
+    CONSENT_OUTSIDE,
+    ENTITY_CALLS,
+    HOLIDAY,
+    REFUSES,
+    WITHIN,
+    WITHIN_DAYS,
+)
 from rules.verdict import Action, Cause, Verdict
 
 
@@ -152,7 +160,7 @@ def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
     return ReadPlan(
         categories=frozenset(literals),
         own_category=own_category,
-        consent=bool(uses & {"consent.state", "consent.id"}),
+        consent=bool(uses & {"consent.state", "consent.id", CONSENT_OUTSIDE}),
         personal="called.personal" in uses,
         profile=bool(uses & _PROFILE),
         signals=bool(uses & CALLING_SIGNALS),

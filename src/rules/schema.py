@@ -14,7 +14,7 @@ from typing import Final
 from consent.calling import ALLOW, BLOCK, DNO
 from consent.category import BIT
 from consent.conduct import COUNTS, MEASURES, NAMES, SCALE, Values
-from consent.facts import SIGNALS, Facts
+from consent.facts import SIGNALS, ConsentState, Facts
 from consent.holidays import is_holiday
 from rules.call import Call
 from rules.cel import Declarations, Function, Variable
@@ -29,6 +29,8 @@ ENTITY_CALLS: Final = "called.entity_calls_30d"
 REFUSES: Final = "called.refuses"
 WITHIN: Final = "called.within"
 WITHIN_DAYS: Final = "called.within_days"
+CONSENT: Final = "consent.state"
+CONSENT_OUTSIDE: Final = "consent.outside"
 
 
 def _number(name: str, access: str, what: str) -> dict[str, Variable]:
@@ -232,8 +234,17 @@ VARIABLES: Final[dict[str, Variable]] = {
     ),
     "consent.state": Variable(
         STRING,
-        "f.consent.state(c.at, c.category).value if f.consent else 'none'",
-        'its consent to this entity for this category: "none", "granted", "expired" or "revoked"',
+        "(f.consent.state(c.at, c.category) if f.consent.terms is None else on_terms(c, f)).value "
+        "if f.consent else 'none'",
+        'its consent to this entity for this category: "none", "granted", "expired" or "revoked"; '
+        "one that does not hold for this call, by its own terms, is none",
+        source="called",
+    ),
+    CONSENT_OUTSIDE: Variable(
+        STRING,
+        "outside(c, f) if f.consent and f.consent.terms else ''",
+        'the term of a consent given to this entity that this call does not keep: "effective" '
+        '(it begins later), "mode", "day", "band", "frequency"; "" where there is none',
         source="called",
     ),
     "consent.id": Variable(
@@ -297,7 +308,12 @@ CALLED_NAMES: Final = frozenset(
 
 CALLING_SIGNALS: Final = frozenset(name for name in VARIABLES if name.startswith(f"{SIGNALS}."))
 
-SAME_FACT: Final = {WITHIN_DAYS: WITHIN, HOLIDAY: WITHIN, **dict.fromkeys(CALLING_SIGNALS, SIGNALS)}
+SAME_FACT: Final = {
+    WITHIN_DAYS: WITHIN,
+    HOLIDAY: WITHIN,
+    CONSENT_OUTSIDE: CONSENT,
+    **dict.fromkeys(CALLING_SIGNALS, SIGNALS),
+}
 """Names that stand for a fact which the index knows by another name."""
 
 
@@ -355,6 +371,18 @@ def hours(call: Call, facts: Facts, start: str, end: str, days: str = "mon-sun")
     return within(_local(call, facts), start=start, end=end, days=days)
 
 
+def on_terms(call: Call, facts: Facts) -> ConsentState:
+    """`consent.state` of a consent that has terms."""
+    return facts.consent_state(call.at, call.category, mode=call.mode, country=call.called.country)
+
+
+def outside(call: Call, facts: Facts) -> str:
+    """`consent.outside`: see the fact table and Facts.consent_outside."""
+    return facts.consent_outside(
+        call.at, call.category, mode=call.mode, country=call.called.country
+    )
+
+
 def on_holiday(call: Call, facts: Facts) -> bool:
     """`called.holiday`: see the fact table."""
     return any(_celebrates(call, time) for time in _local(call, facts))
@@ -385,5 +413,7 @@ GLOBALS: Final = {
     "hours": hours,
     "instant": Timestamp.of_seconds,
     "on_holiday": on_holiday,
+    "on_terms": on_terms,
+    "outside": outside,
     "refuses": refuses,
 }

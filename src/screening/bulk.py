@@ -7,14 +7,14 @@ that broke off is sent again whole: what it did is found done.
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from consent.event import HELD_KINDS, Event, EventKind
-from consent.held import Held
+from consent.held import Held, HeldConsent
 from consent.record import RecordError, RecordUnavailable
 from consent.record.body import check, completed
 from consent.record.words import nearest
@@ -123,7 +123,7 @@ class Bulk:
                 outcome.refuse(f"entity is not registered, {word}", "entity")
                 return None
             event = stated.event(called=called, entity=entity, now=time.time())
-            event.body.update(check(event, where="events[0]"))
+            event = replace(event, body=check(event, where="events[0]"))
         except ValidationError as wrong:
             first = wrong.errors(include_input=False, include_url=False)[0]
             # The first part names the kind of line that was understood.
@@ -171,19 +171,26 @@ def _already(event: Event, held: Held) -> bool:
     if consent is None:
         return False
     if event.kind is EventKind.CONSENT_REVOKED:
-        return consent.revoked_at is not None and consent.evidence == body["evidence"]
+        return consent.evidence == body["evidence"] and _revoked_so(body, consent)
     if consent.revoked_at is not None or consent.evidence != body["evidence"]:
         return False
     if event.kind is EventKind.CONSENT_GRANTED:
-        said = (tuple(body["categories"]), body["expires"])
-        return said == (consent.categories, consent.expires)
+        said = (tuple(body["categories"]), body["expires"], body.get("terms", {}))
+        return said == (consent.categories, consent.expires, consent.terms)
     if event.kind is EventKind.CONSENT_NARROWED:
-        return not {*body["withdrawn"]} & {*consent.categories, "all"} and (
-            "all" not in consent.categories
-        )
+        left = not {*body["withdrawn"]} & {*consent.categories, "all"}
+        terms = body.get("terms", {}).items() <= consent.terms.items()
+        return left and terms and not (body["withdrawn"] and "all" in consent.categories)
     if event.kind is EventKind.CONSENT_RENEWED:
         return bool(body["expires"] == consent.expires)
     return event.kind in HELD_KINDS and 0 < consent.expires <= event.at
+
+
+def _revoked_so(body: dict[str, Any], consent: HeldConsent) -> bool:
+    said, before = consent.revocation, consent.revoked_at is not None
+    if "scope" not in body and "effective" not in body:
+        return before
+    return bool(said) and all(said.get(name) == body.get(name) for name in ("scope", "effective"))
 
 
 def batches(lines: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:

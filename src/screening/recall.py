@@ -27,7 +27,7 @@ import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
@@ -39,6 +39,7 @@ from consent.conduct import NOTHING
 from consent.facts import NO_PROFILE, Consent, Facts, Profile
 from consent.keyring import SEAL_BYTES, Keyring, KeyringError
 from consent.number import Number, NumberClass
+from consent.terms import Terms
 from rules.call import Call
 from rules.replay import Sample
 from rules.ruleset import ReadPlan
@@ -473,6 +474,8 @@ def _facts_row(facts: Facts) -> dict[str, Any]:
     if facts.consent is not None:
         held = facts.consent
         row["consent"] = [held.sequence, held.revoked, held.expires, held.categories]
+        if held.terms is not None:
+            row["terms"] = astuple(held.terms)
     if facts.personal:
         row["personal"] = facts.personal
     if facts.signals != NOTHING:
@@ -493,12 +496,18 @@ def _facts(row: dict[str, Any]) -> Facts:
     return Facts(
         listed=row.get("listed", 0),
         profile=profile,
-        consent=Consent(*row["consent"]) if "consent" in row else None,
+        consent=_consent(row) if "consent" in row else None,
         personal=row.get("personal", ""),
         signals=tuple(row.get("signals", NOTHING)),
         entity_calls=tuple(row.get("entity_calls", ())),
         unknown=frozenset(row.get("unknown", ())),
     )
+
+
+def _consent(row: dict[str, Any]) -> Consent:
+    sequence, revoked, expires, categories = row["consent"]
+    terms = Terms(*row["terms"]) if "terms" in row else None
+    return Consent(sequence, revoked, expires, categories, terms)
 
 
 @lru_cache(maxsize=256)

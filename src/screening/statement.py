@@ -16,9 +16,13 @@ from consent.event import Event, EventKind
 from consent.held import Held, HeldConsent
 from consent.number import NotE164, NumberClass, format_e164, parse_e164, parse_number
 from consent.record import Entity, RecordError
+from consent.terms import MOST_CALLS, MOST_DAYS
 
 ANONYMOUS: Final = "anonymous"
 """In place of a calling number: whoever sends none."""
+
+INSTANTS: Final = {"confirmed", "retain_until", "subscribed_since"}
+"""Of the evidence."""
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")
 FUTURE_SECONDS: Final = 300
@@ -74,6 +78,15 @@ class ConsentEvidence(_Stated):
     retain_until: AwareDatetime | None = Field(None, description="Until when it is kept.")
     legal_hold: bool | None = Field(None, description="Whether it must outlive that.")
     source: str | None = Field(None, description="Where the statement comes from.")
+    subscribed_since: AwareDatetime | None = Field(
+        None, description="Since when the subscriber has the number."
+    )
+    calling_numbers: list[str] | None = Field(
+        None, description="Numbers named as those that would call. `/v1/entities` says who may."
+    )
+    delegates: list[str] | None = Field(
+        None, description="Who was named as calling on behalf of the entity. As above."
+    )
 
     def kept(self) -> dict[str, Any]:
         """As the ledger keeps it."""
@@ -82,6 +95,57 @@ class ConsentEvidence(_Stated):
             name: int(value.timestamp()) if isinstance(value, datetime) else value
             for name, value in given.items()
         }
+
+
+DayWord = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
+
+
+class ConsentTerms(_Stated):
+    """Outside them there is no consent. What is absent sets no limit."""
+
+    days: list[DayWord] | None = Field(
+        None, min_length=1, description="Days; a public holiday is `holiday`, and no weekday."
+    )
+    bands: list[str] | None = Field(
+        None, min_length=1, description="Whole hours.", examples=[["09:00-18:00"]]
+    )
+    zone: str | None = Field(
+        None,
+        description="IANA time zone of days and bands; that of the number, if it can be in one "
+        "only, when absent.",
+        examples=["Europe/London"],
+    )
+    modes: list[Literal["voice", "autodialler", "prerecorded"]] | None = Field(
+        None, min_length=1, description="Kinds of call."
+    )
+    calls: int | None = Field(
+        None, ge=1, le=MOST_CALLS, description="At most so many calls within `per_days`."
+    )
+    per_days: int | None = Field(None, ge=1, le=MOST_DAYS)
+
+    @field_validator("bands")
+    @classmethod
+    def _in_whole_hours(cls, bands: list[str] | None) -> list[str] | None:
+        return bands and _expect_whole_hours(bands)
+
+    def kept(self) -> dict[str, Any]:
+        """As the ledger keeps it."""
+        said = self.model_dump(exclude_none=True, mode="json")
+        if self.bands:
+            said["bands"] = sorted({hour for band in self.bands for hour in _hours(band)})
+        if self.days:
+            said["days"] = [DAYS.index(day) for day in self.days]
+        return said
+
+    @classmethod
+    def of(cls, terms: dict[str, Any]) -> Self | None:
+        """What the ledger keeps of them, None for none."""
+        said = {name: terms[name] for name in cls.model_fields if name in terms}
+        if "bands" in said:
+            said["bands"] = _bands(said["bands"])
+        if "days" in said:
+            said["days"] = [DAYS[day] for day in said["days"]]
+        return cls(**said) if said else None
 
 
 class Statement(_Stated):
@@ -112,9 +176,18 @@ class Grant(Statement):
     kind = EventKind.CONSENT_GRANTED
     categories: list[Category] = Field(min_length=1, description='What for; "all" is every trade.')
     expires_at: Instant | None = Field(None, description="Until when; until revoked when absent.")
+    effective_at: Instant | None = Field(None, description="From when on; from now when absent.")
+    terms: ConsentTerms | None = None
 
     def _says(self) -> dict[str, Any]:
-        return {"categories": list(map(str, self.categories)), "expires": _until(self.expires_at)}
+        terms = self.terms.kept() if self.terms else {}
+        if self.effective_at:
+            terms["effective"] = _until(self.effective_at)
+        return {
+            "categories": list(map(str, self.categories)),
+            "expires": _until(self.expires_at),
+            "terms": terms,
+        }
 
 
 class Renew(Statement):
@@ -128,19 +201,36 @@ class Renew(Statement):
 
 
 class Narrow(Statement):
-    """Some categories of a consent that is held are taken back, the others stay."""
+    """Some categories of a consent that is held are taken back, or its terms made narrower."""
 
     kind = EventKind.CONSENT_NARROWED
-    withdrawn: list[Category] = Field(min_length=1, description="What is taken back.")
+    withdrawn: list[Category] = Field(default_factory=list, description="What is taken back.")
+    terms: ConsentTerms | None = Field(
+        None, description="Those that change; none may permit what was not permitted."
+    )
 
     def _says(self) -> dict[str, Any]:
-        return {"withdrawn": list(map(str, self.withdrawn))}
+        return {
+            "withdrawn": list(map(str, self.withdrawn)),
+            "terms": self.terms.kept() if self.terms else {},
+        }
 
 
 class Revoke(Statement):
     """A consent is taken back; without one the entity is refused, whatever it calls about."""
 
     kind = EventKind.CONSENT_REVOKED
+    scope: list[Category] = Field(
+        default_factory=list, description="The categories it is taken back for; all when empty."
+    )
+    effective_at: Instant | None = Field(
+        None,
+        description="From when on calls are refused; at once when absent. An instant before `at` "
+        "is recorded and counts at once.",
+    )
+
+    def _says(self) -> dict[str, Any]:
+        return {"scope": list(map(str, self.scope)), "effective": _until(self.effective_at)}
 
 
 class Expire(Statement):
@@ -219,7 +309,7 @@ class Preferences(_Stated):
         description="Whole hours at the subscriber's in which it refuses; always when empty.",
         examples=[["21:00-09:00"]],
     )
-    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]] = Field(
+    days: list[DayWord] = Field(
         default_factory=list, description="Days on which it refuses; every day when empty."
     )
     modes: list[Literal["voice", "autodialler", "prerecorded"]] = Field(
@@ -233,11 +323,7 @@ class Preferences(_Stated):
     @field_validator("bands")
     @classmethod
     def _in_whole_hours(cls, bands: list[str]) -> list[str]:
-        for band in bands:
-            if not _BAND.fullmatch(band):
-                message = "expected whole hours such as 21:00-09:00"
-                raise ValueError(message)
-        return bands
+        return _expect_whole_hours(bands)
 
     def body(self) -> dict[str, Any]:
         """That of the ledger's event."""
@@ -262,6 +348,14 @@ class Preferences(_Stated):
                 Prefix(prefix=digits, action=action) for digits, action in body.get("prefixes", [])
             ],
         )
+
+
+def _expect_whole_hours(bands: list[str]) -> list[str]:
+    for band in bands:
+        if not _BAND.fullmatch(band):
+            message = "expected whole hours such as 21:00-09:00"
+            raise ValueError(message)
+    return bands
 
 
 def _hours(band: str) -> Iterable[int]:
@@ -307,12 +401,25 @@ def shown_number(text: str, *, region: str, field: str) -> int:
 def plain(refused: RecordError) -> tuple[str, str]:
     """The message of a refusal and its field, by the names that requests use."""
     field = refused.field.removeprefix("body.").replace("expires", "expires_at")
-    return _PLACE.sub("", str(refused)).replace("expires ", "expires_at ", 1), field
+    field = "effective_at" if field == "effective" else field
+    said = _PLACE.sub("", str(refused)).replace("expires ", "expires_at ", 1)
+    return re.sub("^effective ", "effective_at ", said), field
+
+
+class RevocationOut(BaseModel):
+    """How a consent was taken back."""
+
+    at: datetime = Field(description="When it was decided.")
+    effective_at: datetime = Field(description="From when on it counts.")
+    retroactive: bool = Field(description="Whether that was before it was decided.")
+    scope: list[str] | None = Field(None, description="Of which categories; all when absent.")
 
 
 class ConsentOut(BaseModel):
     """A consent as it now is."""
 
+    id: int = Field(description="Of the ledger: the event that gave it.")
+    version: int = Field(description="How many events made it what it is.")
     called: str | None = Field(None, description="The subscriber; left out where it was asked for.")
     entity: str
     state: Literal["granted", "expired", "revoked"]
@@ -322,12 +429,25 @@ class ConsentOut(BaseModel):
     revoked_at: datetime | None
     sequence: int = Field(description="Of the ledger: its newest event.")
     evidence: dict[str, Any]
+    effective_at: datetime | None = Field(None, description="From when on it holds, if later.")
+    terms: ConsentTerms | None = None
+    revoked_for: list[str] | None = Field(None, description="Categories it was taken back for.")
+    revocation: RevocationOut | None = Field(None, description="The newest one.")
 
 
 def consent_out(held: HeldConsent, *, entity: str, now: float) -> ConsentOut:
     """A held consent for people and programs."""
     state = str(held.state(now))
+    effective, gone = held.terms.get("effective"), set(held.terms.get("revoked", ()))
+    if now >= held.terms.get("revokes_at", now):
+        gone |= set(held.terms.get("revokes", ()))
     return ConsentOut(
+        id=held.first,
+        version=held.version,
+        effective_at=instant(effective) if effective else None,
+        terms=ConsentTerms.of(held.terms),
+        revoked_for=sorted(gone) or None,
+        revocation=_revocation_out(held.revocation) if held.revocation else None,
         entity=entity,
         state=state,
         categories=list(held.categories),
@@ -339,10 +459,20 @@ def consent_out(held: HeldConsent, *, entity: str, now: float) -> ConsentOut:
     )
 
 
+def _revocation_out(said: dict[str, Any]) -> RevocationOut:
+    effective = said.get("effective", said["at"])
+    return RevocationOut(
+        at=instant(said["at"]),
+        effective_at=instant(effective),
+        retroactive=effective < int(said["at"]),
+        scope=said.get("scope"),
+    )
+
+
 def evidence_out(evidence: dict[str, Any]) -> dict[str, Any]:
     """ConsentEvidence with its instants written out."""
     return {
-        name: instant(value).isoformat() if name in {"confirmed", "retain_until"} else value
+        name: instant(value).isoformat() if name in INSTANTS else value
         for name, value in evidence.items()
     }
 

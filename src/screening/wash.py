@@ -131,7 +131,7 @@ async def wash(
         questions = [_question(each, source, category, region, at, mode) for each in some]
         decisions = await asyncio.gather(*(_decided(screener, each) for each in questions))
         for sent, number, decision in zip(numbers[first:], some, decisions, strict=False):
-            washed.append(_washed(sent, number, decision, category, at))
+            washed.append(_washed(sent, number, decision, category, at, mode))
         await asyncio.sleep(0)
     return washed
 
@@ -158,7 +158,9 @@ def _question(
     return question
 
 
-def _washed(sent: str, number: Number, decision: Decision, category: str, at: float) -> Washed:
+def _washed(
+    sent: str, number: Number, decision: Decision, category: str, at: float, mode: str
+) -> Washed:
     verdict, facts = decision.verdict, decision.facts
     if number.kind is not NumberClass.SUBSCRIBER:
         return Washed(sent, None, error=f"is {number.kind}, expected a subscriber's number")
@@ -166,8 +168,9 @@ def _washed(sent: str, number: Number, decision: Decision, category: str, at: fl
         return Washed(sent, Answer.UNKNOWN)
     if verdict.action.word == "block":
         return Washed(sent, Answer.REFUSED, verdict.cause)
-    consent = facts.consent if facts is not None else None
-    if consent is not None and consent.state(at, category) is ConsentState.GRANTED:
+    if facts is not None and ConsentState.GRANTED is facts.consent_state(
+        at, category, mode=mode, country=number.country
+    ):
         return Washed(sent, Answer.CONSENTED, "consented")
     return Washed(sent, Answer.CALLABLE, verdict.cause)
 

@@ -187,6 +187,11 @@ def test_a_person_at_a_terminal(own_service: Running) -> None:
     assert cause() == "consented"
     run("consent", "renew", *to, "--days", "60")
     run("consent", "narrow", *to, "--withdraw", "banking")
+    run("consent", "narrow", *to, "--mode", "voice", "--calls", "9", "--per-days", "30")
+    run("consent", "revoke", *to, "--scope", "food", "--effective", "2099-01-01T00:00:00Z")
+    assert cause() == "consented"
+    terms = json.loads(run("consent", "list", "--called", called, "--json"))["terms"]
+    assert terms == {"modes": ["voice"], "calls": 9, "per_days": 30}
     assert json.loads(run("consent", "list", "--called", called, "--json"))["entity"] == ENTITY
     assert called in run("consent", "list", "--entity", ENTITY)
     assert "color" in run("consent", "grant", *to, "--evidence", "color=red", code=2)

@@ -40,6 +40,9 @@ EVIDENCE = {
     "retain_until": "2031-11-20T10:00:00+00:00",
     "legal_hold": True,
     "source": "crm",
+    "subscribed_since": "2019-05-01T00:00:00+00:00",
+    "calling_numbers": ["+12125550123"],
+    "delegates": ["sample-loans"],
 }
 
 
@@ -128,9 +131,47 @@ def test_a_consent_from_its_grant_to_its_end(api: Api) -> None:
     assert "revoked_at" in held
 
 
+def test_a_consent_holds_on_its_terms(api: Api) -> None:
+    """Hours, kinds of call and how often, and a revocation in part or at an instant to come."""
+    called, noon, one = subscriber(45), "12:00-13:00", "13:00-14:00"
+
+    def grant(**terms: Any) -> object:
+        says = {"categories": ["loans", "banking"], "terms": terms}
+        api("POST", "/v1/consents", json=body(45, **says))
+        return api.cause(called)
+
+    assert grant(bands=[noon]) == "consented"
+    assert grant(bands=[one]) != "consented"
+    assert grant(modes=["prerecorded"]) != "consented"
+    assert grant(modes=["voice"], calls=16, per_days=30) == "consented"
+    api("POST", "/v1/consents/narrow", json=body(45, terms={"bands": [one]}))
+    assert api.state(called)["terms"]["zone"] == "America/New_York"
+    assert api.cause(called) != "consented"
+    grant()
+    later = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    api("POST", "/v1/consents/revoke", json=body(45, effective_at=later.isoformat()))
+    held = api.state(called)
+    assert held["state"] == "granted"
+    assert held["revocation"]["retroactive"] is False
+    assert datetime.fromisoformat(held["revocation"]["effective_at"]) == later
+    assert api.cause(called) == "consented"
+    then = SIGNED | {"at": later.isoformat()}
+    assert api.service.screen(calling=LOANS, called=called, **then)["cause"] == "no_consent"
+    api("POST", "/v1/consents/revoke", json=body(45, scope=["loans"]))
+    assert api.cause(called) == "no_consent"
+    assert api.state(called)["revoked_for"] == ["loans"]
+    out = api("GET", f"/v1/subscribers/{called}/export").json()
+    (consent,) = out["consents"]
+    assert (consent["state"], consent["revocation"]["scope"]) == ("granted", ["loans"])
+    assert out["events"][-1]["says"]["scope"] == ["loans"]
+
+
 @pytest.mark.parametrize(
     ("path", "changes", "field"),
     [
+        ("", {"categories": ["loans"], "terms": {"bands": ["9-18"]}}, "terms.bands"),
+        ("", {"categories": ["loans"], "terms": {"calls": 2}}, "terms"),
+        ("/revoke", {"effective_at": "2999-01-01T00:00:00Z"}, "effective_at"),
         ("", {"categories": []}, "categories"),
         ("", {"categories": ["loan"]}, "categories.0"),
         ("", {"categories": ["loans"], "called": "112"}, "called"),

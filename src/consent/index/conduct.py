@@ -11,6 +11,7 @@ from consent.index import layout
 from consent.index.address import parse_servers
 from consent.index.fault import IndexUnavailable
 from consent.index.servers import ServerError, open_servers
+from consent.terms import MOST_CALLS
 
 KEPT_SECONDS: Final = 8 * 86_400
 FREQUENCY_SECONDS: Final = 31 * 86_400
@@ -61,7 +62,7 @@ class ConductStore:
                         layout.frequency_key(called),
                         layout.pack_int(entity),
                         hour,
-                        3 * layout.MOST_CALLS,
+                        3 * MOST_CALLS,
                         FREQUENCY_SECONDS,
                     )
 

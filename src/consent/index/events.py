@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from consent.category import mask
 from consent.event import HELD_KINDS, Event, EventKind
 from consent.facts import ALL_BIT, NO_PROFILE, Consent
 from consent.index import layout
@@ -171,10 +170,13 @@ def _batch(
         low = layout.profile_field(called, width)
         match event.kind:
             case kind if kind is EventKind.CONSENT_GRANTED or kind in HELD_KINDS:
-                consent = Consent(
-                    event.sequence, False, int(body.get("expires", 0)), mask(body["categories"])
-                )
+                consent = layout.consent_from(event.sequence, body)
                 field = layout.consent_field(called, body["entity"], width)
+                step = ("set", bucket, field, layout.encode_consent(consent))
+            case EventKind.CONSENT_REVOKED if "categories" in body:
+                # In part or from an instant to come: it says the whole of what is then held.
+                field = layout.consent_field(called, body["entity"], width)
+                consent = layout.consent_from(event.sequence, body)
                 step = ("set", bucket, field, layout.encode_consent(consent))
             case EventKind.CONSENT_REVOKED:
                 # Without a consent held this refuses the entity for whatever it calls about.

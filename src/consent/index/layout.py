@@ -35,6 +35,7 @@ from typing import Any, Final
 from consent.category import BIT, mask
 from consent.facts import Consent, Profile
 from consent.index.fault import IndexRefused
+from consent.terms import MODE_BIT, Terms
 
 SHARDS: Final = 256
 
@@ -150,7 +151,6 @@ def signals_key(calling: int) -> bytes:
 
 
 HOUR: Final = 3600
-MOST_CALLS: Final = 16
 
 
 def hours(data: bytes) -> tuple[int, ...]:
@@ -193,40 +193,100 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 REVOKED: Final = 1
-_EXPIRES_32, _EXPIRES_64, _ONE_CATEGORY, _MASK = 2, 4, 8, 16
+_EXPIRES_32, _EXPIRES_64, _ONE_CATEGORY, _MASK, _TERMS = 2, 4, 8, 16, 32
 _ALL: Final = 1 << BIT["all"]
 
 
 def encode_consent(consent: Consent) -> bytes:
-    """Flags, expiry, sequence, categories: 9 to 11 bytes for most, 27 at the very most.
+    """Flags, expiry, sequence, terms, categories: 9 to 11 bytes for most, 27 without terms at most.
 
     The flag `REVOKED` is bit 0 of byte 0, where the writer's script sets it in place.
     """
     flags = REVOKED if consent.revoked else 0
-    expires = categories = b""
+    expires = terms = categories = b""
     if consent.expires:
         wide = consent.expires >> 32
         flags |= _EXPIRES_64 if wide else _EXPIRES_32
         expires = consent.expires.to_bytes(8 if wide else 4, "big")
+    if consent.terms is not None:
+        flags |= _TERMS
+        terms = _encode_terms(consent.terms)
     bits = consent.categories
     if bits != _ALL:
         one = bits and not bits & (bits - 1)
         flags |= _ONE_CATEGORY if one else _MASK
         categories = pack_int(bits.bit_length() - 1 if one else bits)
-    return bytes((flags,)) + expires + _varint(consent.sequence) + categories
+    data = bytes((flags,)) + expires + _varint(consent.sequence) + terms + categories
+    if len(data) > MAX_VALUE_BYTES:
+        raise IndexRefused(f"a consent of {len(data)} bytes, expected {MAX_VALUE_BYTES} at most")
+    return data
 
 
 def decode_consent(data: bytes) -> Consent:
-    flags, at, expires, categories = data[0], 1, 0, _ALL
+    flags, at, expires, categories, terms = data[0], 1, 0, _ALL, None
     if flags & (_EXPIRES_32 | _EXPIRES_64):
         at = 5 if flags & _EXPIRES_32 else 9
         expires = int.from_bytes(data[1:at], "big")
     sequence, at = _read_varint(data, at)
+    if flags & _TERMS:
+        terms, at = _decode_terms(data, at)
     if flags & (_ONE_CATEGORY | _MASK):
         categories = int.from_bytes(data[at:], "big")
         if flags & _ONE_CATEGORY:
             categories = 1 << categories
-    return Consent(sequence, bool(flags & REVOKED), expires, categories)
+    return Consent(sequence, bool(flags & REVOKED), expires, categories, terms)
+
+
+def consent_from(sequence: int, body: dict[str, Any], *, revoked: bool = False) -> Consent:
+    """The consent that the body of an event says the whole of (see `consent.event.Event`)."""
+    return Consent(
+        sequence,
+        revoked,
+        int(body.get("expires", 0)),
+        mask(body["categories"]),
+        Terms.of(body.get("terms", {})),
+    )
+
+
+def _encode_terms(terms: Terms) -> bytes:
+    """A byte that says which parts follow, then the parts."""
+    often = terms.calls << 8 | terms.per_days << 3 | terms.modes
+    parts = (
+        terms.effective.to_bytes(4, "big") if terms.effective else b"",
+        bytes((terms.days,)) if terms.days else b"",
+        terms.bands.to_bytes(3, "big") if terms.bands else b"",
+        often.to_bytes(2, "big") if often else b"",
+        _encode_zone(terms.zone) if terms.zone else b"",
+        _varint(terms.revoked) if terms.revoked else b"",
+        _varint(terms.revokes) + terms.revokes_at.to_bytes(4, "big") if terms.revokes else b"",
+    )
+    return bytes((sum(1 << place for place, part in enumerate(parts) if part),)) + b"".join(parts)
+
+
+def _decode_terms(data: bytes, at: int) -> tuple[Terms, int]:
+    present, at = data[at], at + 1
+    effective = days = bands = often = revoked = revokes = revokes_at = 0
+    zone = ""
+    if present & 1:
+        effective, at = int.from_bytes(data[at : at + 4], "big"), at + 4
+    if present & 2:
+        days, at = data[at], at + 1
+    if present & 4:
+        bands, at = int.from_bytes(data[at : at + 3], "big"), at + 3
+    if present & 8:
+        often, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+    if present & 16:
+        zone, at = _decode_zone(data, at)
+    if present & 32:
+        revoked, at = _read_varint(data, at)
+    if present & 64:
+        revokes, at = _read_varint(data, at)
+        revokes_at, at = int.from_bytes(data[at : at + 4], "big"), at + 4
+    terms = Terms(
+        effective, days, bands, often & 7, zone, often >> 8, often >> 3 & 31,
+        revoked, revokes, revokes_at,
+    )  # fmt: skip
+    return terms, at
 
 
 # A zone's first part is one byte, so that the longest names still fit beside full masks and
@@ -255,7 +315,6 @@ _ZONE_AREAS: Final = (
     "Etc/",
 )
 _ACTIONS: Final = ("allow", "block")
-_MODES: Final = {"voice": 0, "autodialler": 1, "prerecorded": 2}
 
 
 def encode_profile(profile: Profile) -> bytes:
@@ -285,6 +344,11 @@ def _encode_zone(zone: str) -> bytes:
     return bytes((_ZONE_AREAS.index(area), len(rest))) + rest
 
 
+def _decode_zone(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 2 + data[at + 1]
+    return _ZONE_AREAS[data[at]] + data[at + 2 : end].decode(), end
+
+
 @lru_cache(maxsize=4096)
 def decode_profile(data: bytes) -> Profile:
     """The profile that `encode_profile` packed; subscribers' settings repeat, hence the cache."""
@@ -302,8 +366,7 @@ def decode_profile(data: bytes) -> Profile:
     if present & 16:
         modes, at = data[at], at + 1
     if present & 32:
-        end = at + 2 + data[at + 1]
-        zone, at = _ZONE_AREAS[data[at]] + data[at + 2 : end].decode(), end
+        zone, at = _decode_zone(data, at)
     while at < len(data):
         packed, at = _read_varint(data, at)
         prefixes.append((str(packed >> 1), _ACTIONS[packed & 1]))
@@ -317,7 +380,7 @@ def profile_from(body: dict[str, Any]) -> Profile:
         accepted=mask(body.get("accepted", ())),
         bands=sum({1 << hour for hour in body.get("bands", ())}),
         days=sum({1 << day for day in body.get("days", ())}),
-        modes=sum({1 << _MODES[mode] for mode in body.get("modes", ())}),
+        modes=sum({1 << MODE_BIT[mode] for mode in body.get("modes", ())}),
         zone=body.get("zone", ""),
         prefixes=tuple((str(digits), action) for digits, action in body.get("prefixes", ())),
     )

@@ -32,8 +32,9 @@ _SIGNAL_STAMPS: Final = tuple(
     encode_command(b"HGET", layout.conduct_key(shard), b"g") for shard in range(layout.SHARDS)
 )
 _MOST_PLANS: Final = 1024
-_MOST_READS: Final = 3
-"""Of one call: it may be sent to another node, and may learn how a list is written."""
+_MOST_READS: Final = 4
+"""Of one call: it may be sent to another node, may learn how a list is written, and that a consent
+counts the calls that were made on it."""
 _FORM: Final = re.compile(rb"(\d+)([dsm])(\d*)")
 
 
@@ -468,12 +469,16 @@ class IndexReader:
             if found and (not width or layout.names(found, question.called % width)):
                 listed |= category
 
-        profile = consent = None
+        profile = consent = held = None
         personal = ""
         with_consent = question.consent and question.entity
         if with_consent or question.profile:
             profile, consent = replies[at]
             at += 1
+            held = layout.decode_consent(consent) if consent and with_consent else None
+            if held and held.terms and held.terms.calls and not question.frequency:
+                question.frequency = True  # a second trip, of the few whose consent counts calls
+                return None
         if question.personal:
             if replies[at] is not None:
                 personal = "allow" if replies[at] == b"a" else "block"
@@ -488,7 +493,7 @@ class IndexReader:
         return Facts(
             listed,
             layout.decode_profile(profile) if profile and question.profile else NO_PROFILE,
-            layout.decode_consent(consent) if consent and with_consent else None,
+            held,
             personal,
             plan.read,
             entity_calls=layout.hours(calls) if calls else (),

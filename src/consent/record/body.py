@@ -11,10 +11,13 @@ from zoneinfo import available_timezones
 
 from consent.category import BIT
 from consent.event import HELD_KINDS, Event, EventKind
-from consent.held import Held
+from consent.facts import ConsentState
+from consent.held import Held, HeldConsent
 from consent.record.database import RecordError
 from consent.record.schema import NUMBER_LIMIT
 from consent.record.words import nearest
+from consent.terms import MOST_CALLS, MOST_DAYS
+from consent.zones import zones_of
 
 T = TypeVar("T")
 
@@ -64,8 +67,13 @@ def check(event: Event, *, where: str) -> dict[str, Any]:
             body[name] = read(value)
         except _UnfitError as unfit:
             raise _refused(where, f"body.{name}", str(unfit)) from None
+    for name in OPTIONAL & body.keys():
+        if not body[name]:
+            del body[name]
     if 0 < body.get("expires", 0) <= event.at:
         raise _refused(where, "body.expires", "is not after the consent's own instant `at`")
+    if "terms" in body:
+        body["terms"] = _whole_terms(event, body, where=where)
     if event.kind == EventKind.PREFERENCES_SET:
         both = sorted(set(body["refused"]) & set(body["accepted"]))
         if both:
@@ -73,8 +81,37 @@ def check(event: Event, *, where: str) -> dict[str, Any]:
     return body
 
 
+def _whole_terms(event: Event, body: dict[str, Any], *, where: str) -> dict[str, Any]:
+    """The terms of a grant, or those that a narrowing states, with the zone of hours and days."""
+    terms = dict(body["terms"])
+    if event.kind == EventKind.CONSENT_GRANTED:
+        effective = terms.get("effective", 0)
+        if 0 < body["expires"] <= effective:
+            raise _refused(where, "body.terms", "has effective, which is not before expires")
+        if effective <= event.at:
+            terms.pop("effective", None)
+        if ("days" in terms or "bands" in terms) and "zone" not in terms:
+            zones = zones_of(event.called)
+            if len(zones) != 1:
+                problem = f"has no zone for days and bands, and the number may be in {len(zones)}"
+                raise _refused(where, "body.terms", problem)
+            terms["zone"] = zones[0]
+    elif "effective" in terms:
+        raise _refused(where, "body.terms", "has effective: a narrowing counts at once")
+    if ("calls" in terms) != ("per_days" in terms):
+        raise _refused(where, "body.terms", "has one of calls and per_days, expected both")
+    return terms
+
+
+def needs_held(event: Event) -> bool:
+    """Whether an event is completed, or refused, by what is held for its number."""
+    if event.kind == EventKind.CONSENT_REVOKED:
+        return "scope" in event.body or event.body.get("effective", 0) > event.at
+    return event.kind in NEEDS_HELD
+
+
 NEEDS_HELD: Final = HELD_KINDS | {EventKind.REFUSED_ALL, EventKind.PERSONAL_SET}
-"""Kinds whose event is completed, or refused, by what is held for its number."""
+"""Kinds of which every event is."""
 
 
 def completed(event: Event, held: Held, *, where: str) -> None:
@@ -85,16 +122,24 @@ def completed(event: Event, held: Held, *, where: str) -> None:
     body = event.body
     if event.kind in HELD_KINDS:
         consent = held.consents.get(body["entity"])
-        if consent is None or consent.revoked_at is not None:
+        if consent is None or consent.state(event.at) is ConsentState.REVOKED:
             raise _refused(where, "body.entity", "has no consent of this subscriber to change")
         body["categories"] = list(consent.categories)
+        terms = consent.terms
         if event.kind == EventKind.CONSENT_NARROWED:
+            if not body["withdrawn"] and "terms" not in body:
+                raise _refused(where, "body.withdrawn", "is empty, and no terms are stated")
             body["categories"] = _narrowed(consent.categories, body["withdrawn"])
             if not body["categories"]:
                 raise _refused(where, "body.withdrawn", "leaves nothing: revoke the consent")
+            terms = _narrowed_terms(terms, body.get("terms", {}), event.called, where=where)
+        if terms:
+            body["terms"] = terms
         if event.kind == EventKind.CONSENT_EXPIRED:
             body["expires"] = int(event.at)
         body.setdefault("expires", consent.expires)
+    elif event.kind == EventKind.CONSENT_REVOKED and needs_held(event):
+        _complete_revocation(event, held.consents.get(body["entity"]), where=where)
     elif event.kind == EventKind.REFUSED_ALL:
         nothing = {name: read(default) for name, (read, default) in PREFERENCES.items()}
         kept = {name: held.preferences.get(name, nothing[name]) for name in ("zone", "prefixes")}
@@ -116,6 +161,61 @@ def _narrowed(categories: Collection[str], withdrawn: Collection[str]) -> list[s
     if "all" in categories:
         categories = [category for category in BIT if category != "all"]
     return sorted(set(categories) - set(withdrawn))
+
+
+def _narrowed_terms(
+    held: dict[str, Any], stated: dict[str, Any], called: int, *, where: str
+) -> dict[str, Any]:
+    """The terms with those stated, none of which may permit what was not permitted."""
+    wider = "would permit more by {}: that is a consent of its own"
+    for name in ("days", "bands", "modes"):
+        if name in stated and name in held and not set(stated[name]) <= set(held[name]):
+            raise _refused(where, "body.terms", wider.format(name))
+    if {"zone"} & stated.keys() & held.keys() and stated["zone"] != held["zone"]:
+        raise _refused(where, "body.terms", "has another zone than the consent's days and bands")
+    if (
+        "calls" in stated
+        and "calls" in held
+        and (stated["calls"] > held["calls"] or stated["per_days"] < held["per_days"])
+    ):
+        raise _refused(where, "body.terms", wider.format("calls"))
+    narrowed = {**held, **stated}
+    if ("days" in narrowed or "bands" in narrowed) and "zone" not in narrowed:
+        zones = zones_of(called)
+        if len(zones) != 1:
+            problem = f"has no zone for days and bands, and the number may be in {len(zones)}"
+            raise _refused(where, "body.terms", problem)
+        narrowed["zone"] = zones[0]
+    return narrowed
+
+
+def _complete_revocation(event: Event, held: HeldConsent | None, *, where: str) -> None:
+    """What is held after a revocation in part, or one that takes effect later."""
+    body = event.body
+    scope, from_ = body.get("scope", ["all"]), body.get("effective", 0)
+    waits = from_ > event.at
+    if held is None:
+        if waits:
+            raise _refused(where, "body.effective", "is to come, and there is no consent till then")
+        body |= {"categories": scope, "expires": 0, "terms": {"revoked": scope}}
+        return
+    if held.state(event.at) is ConsentState.REVOKED:
+        raise _refused(where, "body.entity", "has a consent that is revoked already")
+    terms = dict(held.terms)
+    if 0 < terms.get("revokes_at", 0) <= event.at:
+        # What was to come has come.
+        terms["revoked"] = sorted({*terms.get("revoked", ()), *terms.pop("revokes")})
+        del terms["revokes_at"]
+    if not waits:
+        terms["revoked"] = sorted({*terms.get("revoked", ()), *scope})
+    elif "revokes" in terms and terms["revokes_at"] != from_ and "all" not in scope:
+        problem = f"is not {terms['revokes_at']}, when one takes effect that was stated before"
+        raise _refused(where, "body.effective", problem)
+    elif terms.get("revokes_at", from_) < from_:
+        raise _refused(where, "body.effective", "is later than that of a revocation stated before")
+    else:
+        terms |= {"revokes": sorted({*terms.get("revokes", ()), *scope}), "revokes_at": from_}
+    body |= {"categories": list(held.categories), "expires": held.expires, "terms": terms}
 
 
 class _UnfitError(Exception):
@@ -209,20 +309,26 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _UnfitError("is no object of fields")
-    for name in value:
-        if name not in EVIDENCE:
-            raise _UnfitError(f"has {_shown(str(name))}: {nearest(str(name), EVIDENCE)}")
-    read = {}
-    for name, check_field in EVIDENCE.items():
-        if value.get(name) is not None:
-            try:
-                read[name] = check_field(value[name])
-            except _UnfitError as unfit:
-                raise _UnfitError(f"has a {name} that {unfit}") from None
-    return read
+def _object_of(
+    known: Callable[[], dict[str, Callable[[Any], Any]]],
+) -> Callable[[Any], dict[str, Any]]:
+    def read_object(value: Any) -> dict[str, Any]:
+        fields = known()
+        if not isinstance(value, Mapping):
+            raise _UnfitError("is no object of fields")
+        for name in value:
+            if name not in fields:
+                raise _UnfitError(f"has {_shown(str(name))}: {nearest(str(name), fields)}")
+        read = {}
+        for name, check_field in fields.items():
+            if value.get(name) is not None:
+                try:
+                    read[name] = check_field(value[name])
+                except _UnfitError as unfit:
+                    raise _UnfitError(f"has a {name} that {unfit}") from None
+        return read
+
+    return read_object
 
 
 BASES: Final = ("explicit", "inferred", "existing_relation", "contract", "statutory")
@@ -248,11 +354,16 @@ EVIDENCE: Final[dict[str, Callable[[Any], Any]]] = {
     "retain_until": _integer(U32),
     "legal_hold": _flag,
     "source": _text(200),
+    "subscribed_since": _integer(U32),
+    "calling_numbers": _set_of(_matching("\\+[1-9][0-9]{1,14}", "number of E.164 with +")),
+    "delegates": _set_of(_text(64)),
 }
 """What proves a decision, each field as the ledger keeps it; instants are epoch seconds.
 
 `basis` is the legal basis, `author` who decided for the subscriber, `captured` how and where,
-`text_…` what was shown, `uri` and `sha256` where its copy is, `confirmed` when that was sent.
+`text_…` what was shown, `uri` and `sha256` where its copy is, `confirmed` when that was sent,
+`subscribed_since` when the subscriber got the number, `calling_numbers` and `delegates` what was
+said of who would call: the registry of entities says who may.
 """
 
 
@@ -264,8 +375,24 @@ def _zones() -> frozenset[str]:
 _category = _word(lambda: BIT)
 _action = _word(lambda: frozenset(PERSONAL_ACTIONS))
 
+TERMS: Final[dict[str, Callable[[Any], Any]]] = {
+    "effective": _integer(U32, least=1),
+    "days": _set_of(_integer(8), least=1),
+    "bands": _set_of(_integer(24), least=1),
+    "modes": _set_of(_word(lambda: frozenset(MODES)), least=1),
+    "zone": _word(lambda: _zones() - {""}),
+    "calls": _integer(MOST_CALLS + 1, least=1),
+    "per_days": _integer(MOST_DAYS + 1, least=1),
+}
+"""What limits a consent: from when on, on which days (7 a holiday), in which hours of which zone,
+for which kinds of call, for how many calls within how many days."""
+
+OPTIONAL: Final = frozenset({"terms", "scope", "effective"})
+"""Fields of a body that are not there where nothing is said."""
+
 _entity = (_integer(U32, least=1), None)
-_evidence: tuple[Callable[[Any], Any], Any] = (_fields, {})
+_evidence: tuple[Callable[[Any], Any], Any] = (_object_of(lambda: EVIDENCE), {})
+_terms: tuple[Callable[[Any], Any], Any] = (_object_of(lambda: TERMS), {})
 
 PREFERENCES: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
     "refused": (_set_of(_category), ()),
@@ -283,6 +410,7 @@ CHECKS: Final[dict[EventKind, dict[str, tuple[Callable[[Any], Any], Any]]]] = {
         "categories": (_set_of(_category, least=1), None),
         "expires": (_integer(U32), 0),
         "evidence": _evidence,
+        "terms": _terms,
     },
     EventKind.CONSENT_RENEWED: {
         "entity": _entity,
@@ -291,11 +419,17 @@ CHECKS: Final[dict[EventKind, dict[str, tuple[Callable[[Any], Any], Any]]]] = {
     },
     EventKind.CONSENT_NARROWED: {
         "entity": _entity,
-        "withdrawn": (_set_of(_category, least=1), None),
+        "withdrawn": (_set_of(_category), ()),
         "evidence": _evidence,
+        "terms": _terms,
     },
     EventKind.CONSENT_EXPIRED: {"entity": _entity, "evidence": _evidence},
-    EventKind.CONSENT_REVOKED: {"entity": _entity, "evidence": _evidence},
+    EventKind.CONSENT_REVOKED: {
+        "entity": _entity,
+        "evidence": _evidence,
+        "scope": (_set_of(_category), ()),
+        "effective": (_integer(U32), 0),
+    },
     EventKind.REFUSED_ALL: {"evidence": _evidence},
     EventKind.PREFERENCES_SET: PREFERENCES,
     EventKind.PERSONAL_SET: {"calling": (_calling, None), "action": (_action, None)},

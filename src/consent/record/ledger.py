@@ -15,7 +15,7 @@ from consent.event import Event, EventKind
 from consent.held import Held
 from consent.keyring import Keyring, KeyringError, seal, unseal
 from consent.record.audit import write_audit
-from consent.record.body import NEEDS_HELD, check, completed
+from consent.record.body import check, completed, needs_held
 from consent.record.chain import ID_BYTES, Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
 from consent.record.database import Database, RecordError, current_value, hold, next_value
 from consent.record.instant import Clock, from_us, to_us
@@ -179,7 +179,7 @@ class Ledger:
     ) -> dict[int, Held]:
         """What is held for the numbers of which an event needs to know it."""
         held = {}
-        for called in {each.called for each in events if each.kind in NEEDS_HELD}:
+        for called in {each.called for each in events if needs_held(each)}:
             query = _sealed().where(event.c.subject_id == subjects.of(called).id)
             rows = connection.execute(query)
             held[called] = Held.of([self._event(row) for row in rows])

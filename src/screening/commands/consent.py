@@ -49,6 +49,26 @@ from screening.statement import (
 app = typer.Typer(no_args_is_help=True)
 
 Days = Annotated[int, typer.Option(min=0, help="For how many days; 0: until revoked.")]
+Effective = Annotated[
+    str | None, typer.Option(help="From when on it counts, RFC 3339; from now when left out.")
+]
+Day = Annotated[
+    list[str] | None,
+    typer.Option(help="Day on which it permits calls: mon to sun, or holiday; repeat for more."),
+]
+Band = Annotated[
+    list[str] | None,
+    typer.Option(help="Hours in which it permits them, such as 09:00-18:00; repeat for more."),
+]
+Zone = Annotated[
+    str | None, typer.Option(help="IANA time zone of these, where the number does not say it.")
+]
+Mode = Annotated[
+    list[str] | None,
+    typer.Option(help="Kind of call: voice, autodialler or prerecorded; repeat for more."),
+]
+Calls = Annotated[int | None, typer.Option(help="At most so many calls, within --per-days.")]
+PerDays = Annotated[int | None, typer.Option(help="The days that --calls is counted within.")]
 
 
 @app.command("grant")
@@ -59,11 +79,26 @@ def grant(
         list[Category] | None, typer.Option(help="What for; every category when left out.")
     ] = None,
     days: Days = 0,
+    effective: Effective = None,
+    day: Day = None,
+    band: Band = None,
+    zone: Zone = None,
+    mode: Mode = None,
+    calls: Calls = None,
+    per_days: PerDays = None,
     evidence: Evidence = None,
 ) -> None:
     """Record that a subscriber agreed to the calls of an entity."""
-    trades = category or [Category.ALL]
-    _state(Grant, called, entity, evidence, categories=trades, expires_at=_until(days))
+    _state(
+        Grant,
+        called,
+        entity,
+        evidence,
+        categories=category or [Category.ALL],
+        expires_at=_until(days),
+        effective_at=effective,
+        terms=_terms(day, band, zone, mode, calls, per_days),
+    )
 
 
 @app.command("renew")
@@ -76,23 +111,56 @@ def renew(called: Called, entity: Grantee, days: Days, evidence: Evidence = None
 def narrow(
     called: Called,
     entity: Grantee,
-    withdraw: Annotated[list[Category], typer.Option(help="What is taken back; repeat for more.")],
+    withdraw: Annotated[
+        list[Category] | None, typer.Option(help="What is taken back; repeat for more.")
+    ] = None,
+    day: Day = None,
+    band: Band = None,
+    zone: Zone = None,
+    mode: Mode = None,
+    calls: Calls = None,
+    per_days: PerDays = None,
     evidence: Evidence = None,
 ) -> None:
-    """Record that a subscriber took back some categories of a consent."""
-    _state(Narrow, called, entity, evidence, withdrawn=withdraw)
+    """Record that a subscriber took back some of a consent, or made its terms narrower."""
+    terms = _terms(day, band, zone, mode, calls, per_days)
+    _state(Narrow, called, entity, evidence, withdrawn=withdraw or [], terms=terms)
 
 
 @app.command("revoke")
-def revoke(called: Called, entity: Grantee, evidence: Evidence = None) -> None:
+def revoke(
+    called: Called,
+    entity: Grantee,
+    scope: Annotated[
+        list[Category] | None, typer.Option(help="For these categories only; repeat for more.")
+    ] = None,
+    effective: Effective = None,
+    evidence: Evidence = None,
+) -> None:
     """Record that a subscriber took its consent back; in force once this returns."""
-    _state(Revoke, called, entity, evidence)
+    _state(Revoke, called, entity, evidence, scope=scope or [], effective_at=effective)
 
 
 @app.command("expire")
 def expire(called: Called, entity: Grantee, evidence: Evidence = None) -> None:
     """Record that a consent has come to its end."""
     _state(Expire, called, entity, evidence)
+
+
+def _terms(
+    days: list[str] | None,
+    bands: list[str] | None,
+    zone: str | None,
+    modes: list[str] | None,
+    calls: int | None,
+    per_days: int | None,
+) -> dict[str, Any] | None:
+    said = {
+        "days": days, "bands": bands, "zone": zone, "modes": modes, "calls": calls,
+        "per_days": per_days,
+    }  # fmt: skip
+    given = {name: value for name, value in said.items() if value}
+    return given or None
 
 
 def _until(days: int) -> datetime | None:

@@ -17,7 +17,7 @@ DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \
     /usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so:lua-cjson
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e test-dashboards crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-transports bench-guard load lock clean debian debian-e2e valgrind peers
+.PHONY: help run test test-e2e test-dashboards crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-watch bench-transports bench-guard load lock clean debian debian-e2e valgrind peers
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -68,6 +68,9 @@ bench-enforcement: $(READY) ## from a decision to the first call decided by it (
 
 bench-index: $(READY) ## load, weigh and ask indexes; FULL=1: those of whole nations, an hour
 	$(BIN)/python -m benchmarks.index $(if $(FULL),--full) $(if $(RESULTS),--results $(RESULTS))
+
+bench-watch: $(READY) ## what the watch finds of planted campaigns, beside plain thresholds (four minutes)
+	$(BIN)/python -m benchmarks.watch
 
 bench-guard: $(READY) valgrind ## instructions a call against the baseline; BASELINE=new: write it anew
 	$(BIN)/python -m benchmarks.guard $(if $(filter new,$(BASELINE)),--new)

@@ -33,6 +33,7 @@ from screening.sample import EXAMPLES
 from screening.service import Service
 from screening.subscriber_routes import subscriber_routes
 from screening.wash_routes import wash_routes
+from screening.watch_routes import watch_routes
 
 _PROBLEM: Final[dict[str, Any]] = {
     "description": "Problem document (RFC 9457)",
@@ -126,6 +127,7 @@ def create_app(service: Service) -> FastAPI:
         refusals_=_REFUSALS,
         problem=_PROBLEM,
     )
+    watch_routes(app, service, operator=needs(Role.OPERATE), refusals_=_REFUSALS, problem=_PROBLEM)
     wash_routes(
         app,
         service,

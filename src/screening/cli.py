@@ -27,6 +27,7 @@ GROUPS: Final = {
     "ladder": "The steps of the ladder and their notices; undo one.",
     "appeals": "List appeals, decide them.",
     "signals": "Show and reset how a party conducts itself.",
+    "watch": "Find campaigns as they start; list, judge and try what was found.",
     "keys": "Make, list and revoke keys; rotate those of the ledger.",
 }
 """Groups of commands, `app` of the module of that name, with their help.

@@ -57,7 +57,7 @@ from screening.news import CHANNEL as NEWS
 from screening.problem import Refused
 from screening.recall import Recall, remove_rings, ring_folder
 from screening.recording.counts import RecordingCounts
-from screening.recording.keeping import RecorderProcess
+from screening.recording.keeping import WATCH, NodeProcess
 from screening.recording.outbox import Outbox
 from screening.registrar import Registrar, Taken
 from screening.screener import DncList, DncPlan, Screener
@@ -68,6 +68,7 @@ from screening.snapshot import Catalogue, ListInForce
 from screening.state import State
 from screening.steward import Steward
 from screening.wash import Honey
+from screening.watching.counts import WatchCounts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -138,10 +139,12 @@ class Service:
         )
         self.lookup.observers.append(self.outbox.observe)
         self.lookup.shed_observers.append(self.outbox.missed)
-        self.recorder = RecorderProcess(state.folder, state.environment)
+        self.recorder = NodeProcess(state.folder, state.environment)
+        self._watch_process = NodeProcess(state.folder, state.environment, kind=WATCH)
         self.conduct = ConductView(state.folder)
         self.screener.conduct = self.conduct
         self.metrics.registry.register(RecordingCounts(state.folder, self.outbox))
+        self.metrics.registry.register(WatchCounts(state.folder, configured=settings.watch))
         self.guard = Guard(
             state.folder, limit_percent=settings.blast_radius_percent, flush=self.recall.keep
         )
@@ -212,6 +215,8 @@ class Service:
             asyncio.create_task(self._repeat(self._look_at_ladder, LADDER_INTERVAL_SECONDS)),
             asyncio.create_task(self._repeat(self._look_at_conduct, CONDUCT_INTERVAL_SECONDS)),
         ]
+        if self.settings.watch:
+            self._tasks.append(asyncio.create_task(self._watch_process.keep()))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def _ladders(self) -> dict[str, Ladder]:

@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     record_key: Path | None = Field(
         None, description="Private key that the decision log's checkpoints are signed with."
     )
+    watch: bool = Field(
+        False, description="Run the watch beside the service: early warning of campaigns."
+    )
+    watch_webhook: str = Field("", description="http or https URL that warnings are sent to.")
+    watch_secret: Path | None = Field(
+        None, description="File of the secret that the webhook's requests are signed with."
+    )
     shed_lag_ms: float = Field(
         5.0,
         ge=0,

@@ -32,6 +32,7 @@ from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
 from consent.record.schema import setting
 from consent.record.steps import Stepped, Steps
+from consent.record.warnings import Warned, Warnings
 from consent.signing import SigningKey
 
 INDEX_EPOCH: Final = "index_epoch"
@@ -52,6 +53,7 @@ class Record:
         self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.rulebook: Final = Rulebook(database, clock)
         self.steps: Final = Steps(database, self.ledger, clock)
+        self.warnings: Final = Warnings(database, clock)
 
     @classmethod
     def open(
@@ -125,5 +127,6 @@ __all__ = [
     "RecordUnavailable",
     "Rulebook",
     "Stepped",
+    "Warned",
     "month_of",
 ]

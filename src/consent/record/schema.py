@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -267,3 +267,23 @@ appeal: Final = Table(
 )
 """What was appealed: a decision, or a step of the ladder by its sequence. `kind` "wanted" is a
 called party's own word that it wanted a call, which needs no judge. `text` is sealed."""
+
+warning: Final = Table(
+    "warning",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("party", String(128), nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("about", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_us", BigInteger),
+    Column("decided_by", String(128), nullable=False),
+    Column("next_us", BigInteger, index=True),
+    Column("attempts", Integer, nullable=False),
+)
+"""Campaigns that the watch found. A number or a block is a token; `about` is JSON. `next_us` is
+when the webhook is tried next, null where nothing is to be sent any more."""

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from consent.conduct import NAMES
+from consent.conduct import BLOCK, NAMES
 from consent.keyring import Keyring
 from rules.hours import NotKnown, local_times
 from screening.recording.outbox import OWN, SHARED
@@ -38,6 +38,8 @@ COLUMNS: Final = (
     Column("transport", "VARCHAR", '"http", "grpc" or "jsonrpc"'),
     Column("token_key", "INTEGER", "the version of the key of the tokens"),
     Column("calling", "VARCHAR", 'token of the calling number, "" without one'),
+    Column("calling_block", "VARCHAR", "token of its first digits: the thousand it lies in"),
+    Column("neighbour", "BOOLEAN", "whether it lies in the ten thousand of the called number"),
     Column("calling_class", "VARCHAR", "what kind of number it is"),
     Column("calling_country", "VARCHAR", "country of origin, ISO 3166-1"),
     Column("calling_status", "VARCHAR", "ISUP presentation: the privacy flag"),
@@ -82,6 +84,7 @@ COLUMNS: Final = (
 )
 """The fields of a record of kind `call`, in their order."""
 
+_AROUND: Final = 10_000
 _MOST_SHAPES: Final = 20_000
 _OWN: Final = len(OWN)
 _NAMES: Final = SHARED[2:]
@@ -146,7 +149,9 @@ class Records:
         if call_id:
             own += f',"call_key":"{tokens.call_key(call_id)}"'
         if calling:
-            own += f',"calling":"{token(calling)}"'
+            own += f',"calling":"{token(calling)}","calling_block":"{token(calling // BLOCK)}"'
+            if calling // _AROUND == called // _AROUND:
+                own += ',"neighbour":true'
         if called:
             own += f',"called":"{token(called)}"'
         if diverted_from:
@@ -162,6 +167,21 @@ class Records:
             zone = call[_OWN + SHARED.index("zone")]
             own += f',"local_times":{orjson.dumps(_local_times(at, zone, called)).decode()}'
         return f'{own},"decided_us":{decided_s * 1e6:.0f},{shared}}}'.encode()
+
+    def heard(self, kind: str, told: Mapping[str, Any], *, at: float) -> bytes:
+        """The record of what came after a call: kind "end" or "complaint", about its caller."""
+        calling = told["calling"]
+        fields = {
+            "id": told.get("id", ""),
+            "calling": self._tokens.of(calling) if calling else "",
+            "calling_block": self._tokens.of(calling // BLOCK) if calling else "",
+            "entity": told["entity"],
+            "trunk": told["trunk"],
+            "answered": told.get("answered", False),
+            "seconds": told.get("seconds", 0),
+            "token_key": self._tokens.version,
+        }
+        return orjson.dumps({"kind": kind, "instant": round(at, 3), **_filled(fields)})
 
     def members(self, **fields: Any) -> str:
         """Members of a JSON object, those that are not empty, without its braces."""

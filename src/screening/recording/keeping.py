@@ -1,8 +1,8 @@
-"""Keeps one recorder running on a node, whichever worker it is that starts it.
+"""Keeps one process of a kind running on a node, whichever worker it is that starts it.
 
-The workers compete for a lock; who holds it starts the recorder, and again when it ends. A worker
-that is killed loses the lock and ends its recorder with it, by the pipe between them: the next
-worker takes over within `LOOK_SECONDS`.
+Such are the recorder and the watch. The workers compete for a lock; who holds it starts the
+process, and again when it ends. A worker that is killed loses the lock and ends the process with
+it, by the pipe between them: the next worker takes over within `LOOK_SECONDS`.
 """
 
 import asyncio
@@ -21,14 +21,18 @@ LOOK_SECONDS: Final = 0.25
 MOST_PAUSE_SECONDS: Final = 5.0
 _STEADY_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 5.0
-_LOCK: Final = "recorder.lock"
-_MODULE: Final = "screening.recording.recorder"
+RECORDER: Final = ("recorder", "screening.recording.recorder")
+WATCH: Final = ("watching", "screening.watching.watch")
+"""What a process is called, and its module."""
 
 
-class RecorderProcess:
-    """The recorder of a node, as one of its workers looks after it."""
+class NodeProcess:
+    """One such process, as a worker looks after it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], *, kind: tuple[str, str] = RECORDER
+    ) -> None:
+        self._name, self._module = kind
         self.restarts = 0
         self._folder = folder
         self._environment = {**os.environ, **environment}
@@ -47,14 +51,19 @@ class RecorderProcess:
                 self.restarts += 1
                 lasted = time.monotonic() - started
                 pause = LOOK_SECONDS if lasted > _STEADY_SECONDS else pause
-                log.error("the recorder ended with %s, starting it again in %.2f s", code, pause)
+                log.error(
+                    "the %s process ended with %s, starting it again in %.2f s",
+                    self._name, code, pause,
+                )  # fmt: skip
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MOST_PAUSE_SECONDS)
         finally:
             await self._stop()
 
     def _mine(self) -> bool:
-        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(
+            self._folder / f"{self._name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,7 +74,7 @@ class RecorderProcess:
 
     async def _run(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _MODULE,
+            sys.executable, "-m", self._module,
             env=self._environment,
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,

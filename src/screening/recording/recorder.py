@@ -141,9 +141,11 @@ class Recorder:
     def _hear(self, kind: str, told: dict[str, Any]) -> None:
         match kind:
             case "ends":
-                self.counting.end(told)
+                if self.counting.end(told):
+                    self.writer.put([self._records.heard("end", told, at=self._now())])
             case "complaints":
                 self.counting.complaint(told)
+                self.writer.put([self._records.heard("complaint", told, at=self._now())])
             case "reset":
                 party, key = told["party"], told["key"]
                 self.counting.tally.drop(party, key)

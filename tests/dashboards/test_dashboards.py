@@ -39,7 +39,8 @@ CALLS: tuple[dict[str, object], ...] = (
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The service, asked all the while the tests run, with a decision now and then."""
-    with running_service(tmp_path_factory.mktemp("seen") / "state", "--sample") as running:
+    folder = tmp_path_factory.mktemp("seen") / "state"
+    with running_service(folder, "--sample", watch="true") as running:
         ended = threading.Event()
 
         def ask() -> None:
@@ -121,7 +122,7 @@ def test_alerts_ask_for_what_there_is(prometheus: str) -> None:
     """Prometheus has loaded every alert, none is broken, and all that they name has series."""
     groups = httpx.get(f"{prometheus}/api/v1/rules", timeout=10).json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 20
+    assert len(rules) == 23
     wait_for(
         lambda: all(rule["health"] == "ok" for rule in _rules(prometheus)),
         seconds=WAIT_SECONDS,

@@ -157,7 +157,11 @@ def test_a_restart_in_the_middle_changes_nothing() -> None:
 def test_memory_is_bounded_whatever_comes() -> None:
     """Numbers that call once are not remembered; of those that go on, no more than the limit."""
     limits = Limits(
-        parties=dict.fromkeys(KINDS, 50), seen_bits=1 << 12, hourly=100, strangers=100, heavy_log2=10
+        parties=dict.fromkeys(KINDS, 50),
+        seen_bits=1 << 12,
+        hourly=100,
+        strangers=100,
+        heavy_log2=12,
     )
     detector = Detector(limits=limits)
     detector.take(Call(START + n, "", n, n, 7, trunk=f"t{n}") for n in range(5_000))

@@ -126,7 +126,7 @@ def rule(
 
 @app.command("heavy")
 def heavy() -> None:
-    """The numbers that called most since yesterday, by their tokens: least and most calls."""
+    """The numbers that called most in the last hours, by their tokens: least and most calls."""
     status = watch_status(Settings().state_dir)
     if status is None:
         raise typer.BadParameter("no watch runs on this node")

@@ -9,6 +9,8 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from screening.watching.party import KINDS
+
 STATUS: Final = "watch.json"
 STALE_SECONDS: Final = 15.0
 
@@ -55,8 +57,8 @@ class WatchCounts(Collector):
             "screening_watch_open", "Warnings that nobody acknowledged or dismissed, by kind.",
             labels=("kind",),
         )  # fmt: skip
-        for kind, count in status.get("open", {}).items():
-            waiting.add_metric((kind,), count)
+        for kind in KINDS:
+            waiting.add_metric((kind,), status.get("open", {}).get(kind, 0))
         yield waiting
         failing = GaugeMetricFamily(
             "screening_watch_webhook_failing", "1 while the webhook takes no warnings."

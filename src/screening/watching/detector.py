@@ -97,7 +97,7 @@ class Limits:
 
     parties: dict[str, int] = field(
         default_factory=lambda: {
-            NUMBER: 40_000, BLOCK: 10_000, ENTITY: 10_000, TRUNK: 2_000, NEIGHBOURS: 2_000,
+            NUMBER: 15_000, BLOCK: 5_000, ENTITY: 3_000, TRUNK: 500, NEIGHBOURS: 500,
         }
     )  # fmt: skip
     """Of each kind, and as many again that called on two days or more."""
@@ -106,9 +106,10 @@ class Limits:
     hourly: int = 500_000
     """Different calling numbers told apart within an hour."""
     strangers: int = 100_000
-    heavy_log2: int = 14
+    heavy_log2: int = 17
+    """Of the counters that tell who calls often: 98,000, for six hours and six more."""
     admitted_from: dict[str, int] = field(default_factory=lambda: {NUMBER: 4, BLOCK: 3})
-    """Calls in a day or two from which a party is remembered."""
+    """Calls within six to twelve hours from which a party is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +248,13 @@ class Detector:
         return findings
 
     def look(self, at: float) -> list[Finding]:
-        """The findings of the minutes up to an instant, when nothing more has come."""
+        """The findings of the minute that runs, if it is over at an instant.
+
+        No further: only the next call tells silence from a node that was away.
+        """
         findings: list[Finding] = []
-        minute = int(at // 60)
-        if self.minute >= 0 and minute > self.minute:
-            self._turn(minute, findings)
+        if self._bins and at // 60 > self.minute:
+            self._turn(self.minute + 1, findings)
         return findings
 
     def _call(self, call: Call) -> None:
@@ -409,7 +412,7 @@ class Detector:
             if self.tick - party.departed > DAY_MINUTES:
                 self._shut(party)
                 del self._open[key]
-        if hour % 24 == 0:
+        if hour % 6 == 0:
             self._heavy = [frequent_items_sketch(self.limits.heavy_log2), self._heavy[0]]
 
     def _shut(self, party: Party) -> None:
@@ -557,7 +560,7 @@ class Detector:
     def state(self) -> dict[str, Any]:
         """What `restore` takes in; it has numbers beyond 64 bits, and bytes.
 
-        Who called most since yesterday is not in it, and is counted anew.
+        Who called most of late is not in it, and is counted anew.
         """
         return {
             "tick": self.tick, "minute": self.minute, "calls": self.calls, "steps": self.steps,
@@ -592,6 +595,6 @@ class Detector:
         self._strangers = OrderedDict((number, kind) for number, kind in state["strangers"])
 
     def heavy(self, count: int = 20) -> list[tuple[int, int, int]]:
-        """The numbers that called most since yesterday: with the least and most calls of each."""
+        """The numbers that called most in the last hours, six at most: least and most calls."""
         found = self._heavy[0].get_frequent_items(frequent_items_error_type.NO_FALSE_NEGATIVES)
         return [(each[0], each[2], each[3]) for each in found if each[0] > 0][:count]

@@ -121,12 +121,12 @@ class Series:
 
 
 GRID: Final = {
-    "number": (30, 45, 60, 80, 100, 150, 200, 300, 450),
-    "block": (30, 60, 100, 150, 250, 400),
+    "number": (8, 12, 16, 20, 30, 45, 60, 100, 200, 400),
+    "block": (20, 30, 60, 100, 150, 250, 400),
     "entity": (60, 100, 150, 250, 400),
     "trunk": (500, 700, 900, 1_200, 1_600),
 }
-SHARES: Final = (0.4, 0.45, 0.5, 0.55, 0.6, 1.1)
+SHARES: Final = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 1.1)
 Thresholds = dict[str, tuple[int, float]]
 """By kind: how many an hour, and the share answered below which they count."""
 
@@ -311,14 +311,34 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def tune(pool: ProcessPoolExecutor) -> None:
-    """Print how the watch does on the tuning seeds, by its threshold."""
-    scores = (13.0, 14.0, 15.0, 16.0, 17.0)
+    """Print how the watch does on the tuning seeds by its threshold, and how sure it may be."""
+    scores = (11.0, 13.0, 15.0, 17.0)
     jobs = [pool.submit(one_seed, seed, planted=True, scores=scores) for seed in TUNING]
     parts = [job.result() for job in jobs]
     for at, score in enumerate(scores):
         judged = judge((part["made"], part["watch"][at][0]) for part in parts)
         print(f"{score}: F1 {judged.f1:.3f}, precision {judged.precision:.3f},"
               f" recall {judged.recall:.3f}")  # fmt: skip
+    pairs = judge((part["made"], part["watch"][0][0]) for part in parts).sure
+    given = np.array([math.log(sure / (1 - sure)) for sure, _ in pairs])
+    weights = Weights()
+    score_of = given / weights.sure_slope + weights.sure_at
+    good = np.array([good for _, good in pairs], float)
+    slope, at_score = fitted(score_of, good)
+    print(f"sure_slope {slope:.2f}, sure_at {at_score:.2f}, of {len(good)} warnings")
+
+
+def fitted(scores: Any, good: Any) -> tuple[float, float]:
+    """Slope and middle of a logistic curve through what was right (Platt's, with his prior)."""
+    target = np.where(
+        good > 0, (good.sum() + 1) / (good.sum() + 2), 1 / (len(good) - good.sum() + 2)
+    )
+    slopes, middles = np.meshgrid(np.linspace(0.05, 2, 79), np.linspace(0, 20, 81))
+    chance = 1 / (1 + np.exp(-slopes[..., None] * (scores - middles[..., None])))
+    chance = chance.clip(1e-9, 1 - 1e-9)
+    loss = -(target * np.log(chance) + (1 - target) * np.log(1 - chance)).sum(-1)
+    best = np.unravel_index(loss.argmin(), loss.shape)
+    return float(slopes[best]), float(middles[best])
 
 
 def main() -> None:

@@ -538,7 +538,7 @@ class Detector:
             since=party.since * 60.0,
             at=(self.minute + 1) * 60.0,
             score=round(party.score, 2),
-            sure=round(self.weights.sure(party.score), 3),
+            sure=round(self.weights.sure(party.score), 6),
             hourly=round(seen.pop("units") * 60 / max(10, minutes), 1),
             expected_hourly=round(party.expected(self.minute // 60, self.tick), 1),
             evidence={

@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from screening.access import Client
 from screening.counts import PortCounts
 from screening.lookup import Answered, Lookup
-from screening.protobuf import answer_of, fields_of, outcome
+from screening.protobuf import Messages, fields_of
 from screening.v1 import screening_pb2 as v1
 from screening.wire import MalformedCall
 
@@ -73,6 +73,7 @@ class GrpcPort:
         self._client_for = client_for
         self._is_ready = is_ready
         self._counts = counts
+        self._messages = Messages()
         self._health = health.HealthServicer()
         self._server: Any = None
         self._following: asyncio.Task[None] | None = None
@@ -143,7 +144,7 @@ class GrpcPort:
         if isinstance(answered, MalformedCall):
             await self._refuse(context, answered.field, str(answered))
             raise answered  # `abort` has raised
-        response: bytes = v1.ScreenResponse(answer=answer_of(answered)).SerializeToString()
+        response: bytes = self._messages.response(answered).SerializeToString()
         return response
 
     def _ask(
@@ -172,7 +173,7 @@ class GrpcPort:
     # Many calls
 
     async def _stream(self, messages: AsyncIterable[bytes], context: Context) -> None:
-        stream = _Stream(context)
+        stream = _Stream(context, self._messages)
         client = self._client(context)
         self._counts.connections += 1
         writing = asyncio.create_task(stream.write())
@@ -201,8 +202,9 @@ class GrpcPort:
 class _Stream:
     """The answers of one stream, on their way out."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, messages: Messages) -> None:
         self._context = context
+        self._messages = messages
         self._ready: list[v1.StreamedAnswer] = []
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -211,7 +213,7 @@ class _Stream:
         """Questions whose answers have not left."""
 
     def answered(self, identity: int, answered: Answered | MalformedCall) -> None:
-        self._ready.append(outcome(identity, answered))
+        self._ready.append(self._messages.outcome(identity, answered))
         self._wake.set()
 
     async def has_room(self) -> None:

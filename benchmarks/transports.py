@@ -1,17 +1,19 @@
 """What does a call cost the service over each of its transports?
 
 The service with the sample registry, one worker; the same questions over HTTP, JSON-RPC
-netstrings and gRPC, unary and as a stream, by turns in one run. Many questions are under way on
-one connection. Stated are calls a second and the CPU time a call of the service with
-its index server: the second hardly
-depends on what else the machine does.
+netstrings and gRPC, unary and as a stream, by turns in one run with what the gRPC library costs
+alone: a servicer that answers at once (benchmarks/peers/grpc_peer.py). Many questions are under
+way on one connection. Stated are calls a second and the processor time a call of the service with
+its index server, which hardly depends on what else the machine does.
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +27,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contestants import cores, pinned, started
+from benchmarks.contestants import ROOT, cores, pinned, started
 from benchmarks.processes import cpu_us, family
 from benchmarks.traffic import questions
 from screening.netstring import frame
@@ -33,6 +35,8 @@ from screening.v1 import screening_pb2 as v1
 from screening.v1.screening_pb2_grpc import ScreeningStub
 
 UNDER_WAY: Final = 64
+HTTP: Final = "HTTP, pipelined"
+BARE: Final = "grpc.aio alone, unary"
 MARK: Final = b'"latency_us"'
 """Stands once in every answer."""
 
@@ -105,8 +109,10 @@ class Grpc:
             return calls
 
 
-def ways_in(folder: Path) -> Iterator[tuple[str, Callable[[float], int]]]:
-    """Each transport by name, with what asks over it for some seconds."""
+def ways_in(
+    folder: Path, *, pid: int, bare: Path, bare_pid: int
+) -> Iterator[tuple[str, int, Callable[[float], int]]]:
+    """Each transport by name, with the process that answers and what asks for some seconds."""
     asked = list(itertools.islice(questions(1), 64 * UNDER_WAY))
     bodies = [orjson.dumps(each) for each in asked]
     posts = [
@@ -122,17 +128,37 @@ def ways_in(folder: Path) -> Iterator[tuple[str, Callable[[float], int]]]:
         v1.Question(**{name: value for name, value in each.items() if name in names})
         for each in asked
     ]
-    http, rpc, grpc_port = (
-        int((folder / f"{name}.port").read_text()) for name in ("http", "rpc", "grpc")
-    )
-    yield "HTTP, pipelined", Pipelined(http, posts).run
-    yield "JSON-RPC netstrings", Pipelined(rpc, requests).run
-    yield "gRPC stream", Grpc(grpc_port, messages, streams=True).run
-    yield "gRPC unary", Grpc(grpc_port, messages, streams=False).run
+    http, rpc, port = (port_in(folder, name) for name in ("http", "rpc", "grpc"))
+    yield HTTP, pid, Pipelined(http, posts).run
+    yield "JSON-RPC netstrings", pid, Pipelined(rpc, requests).run
+    yield "gRPC stream", pid, Grpc(port, messages, streams=True).run
+    yield "gRPC unary", pid, Grpc(port, messages, streams=False).run
+    yield BARE, bare_pid, Grpc(port_in(bare, "grpc"), messages, streams=False).run
+
+
+def port_in(folder: Path, name: str) -> int:
+    """Where a listener is, by the file that its process wrote."""
+    return int((folder / f"{name}.port").read_text())
+
+
+@contextlib.contextmanager
+def bare_grpc(folder: Path, *, on: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The gRPC library alone on a core, until the block ends."""
+    words = [sys.executable, "-m", "benchmarks.peers.grpc_peer", str(folder)]
+    with pinned(on):
+        process = subprocess.Popen(words, cwd=ROOT)
+    try:
+        while not (folder / "grpc.port").exists():
+            assert process.poll() is None, "the bare gRPC server ended"
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def used(pid: int) -> float:
-    """Processor time of the service in µs, its index server's included."""
+    """Processor time of a server in µs, that of all that it started included."""
     return sum(cpu_us(each) for each in family(pid))
 
 
@@ -149,22 +175,27 @@ def main() -> int:
     ports = {"SCREENING_RPC_PORT": "0", "SCREENING_GRPC_PORT": "0"}
     with (
         tempfile.TemporaryDirectory(prefix="screening-transports-") as name,
+        tempfile.TemporaryDirectory(prefix="screening-transports-") as bare_name,
         started("screening", words, folder=Path(name), on=[server], **ports) as running,
+        bare_grpc(Path(bare_name), on=server) as bare,
         pinned(client),
     ):
-        ways = list(ways_in(Path(name)))
-        for _, run in ways:
+        ways = list(
+            ways_in(Path(name), pid=running.process.pid, bare=Path(bare_name), bare_pid=bare.pid)
+        )
+        for _, _, run in ways:
             run(0.3)
         for _ in range(asked.rounds):
-            for way, run in ways:
-                before, began = used(running.process.pid), time.perf_counter()
+            for way, pid, run in ways:
+                before, began = used(pid), time.perf_counter()
                 calls = run(asked.seconds)
                 rates.setdefault(way, []).append(calls / (time.perf_counter() - began))
-                costs.setdefault(way, []).append((used(running.process.pid) - before) / calls)
+                costs.setdefault(way, []).append((used(pid) - before) / calls)
     table = Table(title=f"One worker, {UNDER_WAY} questions under way, median of {asked.rounds}")
-    for head in ("transport", "calls/s", "service CPU, µs a call", "spread", "HTTP = 1"):
+    heads = ("transport", "calls/s", "µs of CPU a call", "spread", "times HTTP", "times grpc.aio")
+    for head in heads:
         table.add_column(head, justify="left" if head == "transport" else "right")
-    base = statistics.median(costs["HTTP, pipelined"])
+    http, alone = (statistics.median(costs[way]) for way in (HTTP, BARE))
     for way, rate in rates.items():
         cost = statistics.median(costs[way])
         table.add_row(
@@ -172,7 +203,8 @@ def main() -> int:
             f"{statistics.median(rate):,.0f}",
             f"{cost:.1f}",
             f"{min(costs[way]):.1f} to {max(costs[way]):.1f}",
-            f"{base / cost:.2f}",
+            f"{http / cost:.2f}",
+            f"{alone / cost:.2f}",
         )
     Console(width=100).print(table)
     return 0

@@ -1,6 +1,7 @@
 """Real index servers for tests: alone on a socket, in a cluster, watched by sentinels."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,9 @@ from typing import Any
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
+
+_given = [os.getpid()]
+"""What `free_ports` has tried last; others on the machine may run the same tests."""
 
 NODE_TIMEOUT_MS = 500
 """After which a node is taken for failed: the smaller, the shorter the tests' failovers."""
@@ -71,12 +75,19 @@ class IndexServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Ports that were free a moment ago, and that no other process of the tests is given.
+
+    They lie below those that Linux gives to who asks for any port (from 32,768).
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    free: list[int] = []
+    while len(free) < count:
+        _given[0] += 1
+        port = 20_000 + int(worker) % 8 * 1500 + _given[0] % 1500
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+    return free
 
 
 class Node(IndexServer):

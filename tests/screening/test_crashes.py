@@ -14,8 +14,8 @@ from tests.postgres import Postgres
 from tests.running import ROOT, environment_of
 from tests.servers import IndexServer
 
-KILLS = int(os.environ.get("SCREENING_TEST_KILLS", "500"))
-"""On each database."""
+KILLS = int(os.environ.get("SCREENING_TEST_KILLS", "140"))
+"""On each database: twenty at each step; `make crash-test` has a thousand."""
 
 
 @pytest.fixture

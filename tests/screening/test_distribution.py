@@ -29,6 +29,8 @@ from screening import distribution
 from screening.cli import app
 from screening.distribution import BOUND_SECONDS
 
+pytestmark = pytest.mark.timely
+
 CANADA = {"calling": "+14165550101", "called": "+14165550102"}
 SHOWN = 12
 

@@ -15,6 +15,8 @@ from tests.running import Running, running_service, wait_for
 from tests.servers import IndexServer
 from tests.switch import Traffic, traffic
 
+pytestmark = pytest.mark.timely
+
 LISTED = "+12125550142"
 BLOCKED = {"calling": "+12125550123", "called": LISTED, "attestation": "A",
            "verstat": "TN-Validation-Passed"}  # fmt: skip

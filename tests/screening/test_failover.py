@@ -32,6 +32,8 @@ from consent.record import Record
 
 log = logging.getLogger(__name__)
 
+pytestmark = pytest.mark.timely
+
 ELSEWHERE = "+14155550142"
 """A listed number whose facts another primary of the cluster holds."""
 

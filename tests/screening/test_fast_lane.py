@@ -24,6 +24,9 @@ from screening.screener import Decision
 from screening.wire import write_answer
 
 US = "+12125550142"
+NOON = "2026-11-23T17:00:00Z"
+"""In New York: outside the permitted hours, another rule refuses the call."""
+
 MOST_UNREAD_BYTES = 16 * 2**20
 """More than all that may lie between a client that does not read and the service."""
 
@@ -275,7 +278,7 @@ def test_a_head_too_large_is_refused(both: Both) -> None:
 def test_answers_leave_in_the_order_of_their_questions(both: Both) -> None:
     """A call that needs no facts does not overtake one that does."""
     bodies = [
-        orjson.dumps({"calling": "+12125550123", "called": called, "call_id": f"{n}"})
+        question("+12125550123", called, call_id=f"{n}", at=NOON)
         for n, called in enumerate([US, "911"] * MOST_WAITING)
     ]
     stream = b"".join(map(post, bodies)) + CLOSING

@@ -14,6 +14,8 @@ from tests.running import Running, running_service, wait_for
 
 from screening.overload import SCREENED_A_TICK
 
+pytestmark = pytest.mark.timely
+
 US = "+12125550142"
 SWITCHES = 6 * SCREENED_A_TICK
 ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\Z")

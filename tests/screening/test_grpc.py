@@ -1,7 +1,9 @@
 """The gRPC listener, asked with the official client on the running service."""
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,34 @@ def many(*questions: v1.Question, first: int = 0) -> v1.ScreenStreamRequest:
     return v1.ScreenStreamRequest(
         questions=[v1.StreamedQuestion(id=at, question=each) for at, each in numbered]
     )
+
+
+PING, GOAWAY = 6, 7
+ACK = 1
+
+
+class Frames:
+    """A connection of HTTP/2 frames (RFC 9113), as their type, flags and payload."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._read = self._socket.makefile("rb")
+        self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self._frame(4, b""))
+
+    @staticmethod
+    def _frame(kind: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3) + bytes([kind, 0, 0, 0, 0, 0]) + payload
+
+    def ping(self, number: int) -> None:
+        self._socket.sendall(self._frame(PING, number.to_bytes(8)))
+
+    def __iter__(self) -> Iterator[tuple[int, int, bytes]]:
+        while len(head := self._read.read(9)) == 9:
+            yield head[3], head[4], self._read.read(int.from_bytes(head[:3]))
+
+    def close(self) -> None:
+        self._read.close()
+        self._socket.close()
 
 
 @pytest.fixture
@@ -139,6 +169,44 @@ def test_bounds_of_a_message_and_of_metadata(channel: Any) -> None:
     assert stub.Screen(one(EMERGENCY), timeout=5).answer.rule
 
 
+def test_pings_cost_no_connection(service: Running) -> None:
+    """Far more than gRPC's own servers stand, with no call open: each is answered, none is a
+    strike; a connection lost for them would take the calls on it along."""
+    with contextlib.closing(Frames(service.port("grpc"))) as frames:
+        for number in range(50):
+            frames.ping(number)
+        answered = 0
+        for kind, flags, payload in frames:
+            assert kind != GOAWAY, payload
+            if (kind, flags) == (PING, ACK):
+                assert int.from_bytes(payload) == answered
+                answered += 1
+                if answered < 200:
+                    frames.ping(answered + 49)
+                if answered == 200:
+                    break
+        assert answered == 200
+
+
+def test_a_client_that_probes_all_the_time_stays_connected(service: Running) -> None:
+    """The official client, with a ping whenever 1 ms brought nothing."""
+    options = [
+        ("grpc.keepalive_time_ms", 1),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    seen: list[grpc.ChannelConnectivity] = []
+    with grpc.insecure_channel(f"127.0.0.1:{service.port('grpc')}", options=options) as channel:
+        channel.subscribe(seen.append, try_to_connect=True)
+        wait_for(lambda: grpc.ChannelConnectivity.READY in seen, seconds=10, what="the connection")
+        stub = ScreeningStub(channel)
+        for _ in range(200):
+            assert stub.Screen(one(EMERGENCY), timeout=5).answer.cause == "emergency"
+        assert seen[seen.index(grpc.ChannelConnectivity.READY) :] == [
+            grpc.ChannelConnectivity.READY
+        ]
+
+
 def test_it_says_what_it_is(channel: Any) -> None:
     """Health by service, and every message by reflection, the same as in the proto."""
     health = health_pb2_grpc.HealthStub(channel)
@@ -206,12 +274,16 @@ def test_deadlines_cancels_and_the_end(tmp_path: Path) -> None:
             def calls() -> float:
                 return service.metric("screening_port_requests_total", method="Screen")
 
+            idle = Frames(service.port("grpc"))
             before = calls()
             running = stub.Screen.future(one(QUESTION), timeout=5)
             wait_for(lambda: calls() > before, seconds=10, what="the call to be under way")
             service.process.send_signal(signal.SIGTERM)
             assert running.result().answer.degraded is True
             assert service.process.wait(20) == 0
+            told = [payload for kind, _, payload in idle if kind == GOAWAY]
+            idle.close()
+            assert int.from_bytes(told[0][4:8]) == 0, "NO_ERROR"
         finally:
             server.thaw()
             server.kill()

@@ -10,13 +10,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import httpx
 import orjson
 import pytest
-from tests.running import Running, command_of, running_service, wait_for
+from tests.running import ROOT, Running, command_of, running_service, wait_for
+
+from screening.netstring import frame
+from screening.v1 import screening_pb2 as v1
+from screening.v1.screening_pb2_grpc import ScreeningStub
 
 CALL = b"GET /v1/screen?calling=%%2B12125550123&called=%%2B12125550142&call_id=%b HTTP/1.1\r\n"
 """The first line of a call with a key of its own."""
+
+PAGE = (ROOT / "docs" / "transports.md").read_text("utf-8")
+RETRIES = [("grpc.service_config", PAGE.partition("```json\n")[2].partition("```")[0])]
+"""Of a gRPC client, as the page has it."""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +121,58 @@ async def calling(service: Running, *, switches: int = 8) -> AsyncIterator[Calls
         await asyncio.gather(*running)
 
 
+@contextlib.asynccontextmanager
+async def calling_otherwise(service: Running) -> AsyncIterator[dict[str, Calls]]:
+    """The same over gRPC, on one channel, and over netstrings, on one connection as long as it
+    lasts: a question that it did not answer before its end is asked on another one."""
+    seen, stopping = {"grpc": Calls(), "jsonrpc": Calls()}, asyncio.Event()
+
+    async def grpc_switch() -> None:
+        calls, question = seen["grpc"], v1.Question(calling="+12125550123", called="+12125550142")
+        address = f"127.0.0.1:{service.port('grpc')}"
+        async with grpc.aio.insecure_channel(address, options=RETRIES) as channel:
+            stub = ScreeningStub(channel)
+            while not stopping.is_set():
+                try:
+                    answer = (await stub.Screen(v1.ScreenRequest(question=question))).answer
+                    assert answer.action
+                    calls.answered += 1
+                except grpc.aio.AioRpcError as failed:
+                    calls.failures[f"{failed.code()}: {failed.details()}"] += 1
+                await asyncio.sleep(0.002)
+
+    async def netstring_switch() -> None:
+        calls, number, connection = seen["jsonrpc"], 0, None
+        params = {"calling": "+12125550123", "called": "+12125550142"}
+        while not stopping.is_set():
+            if connection is None:
+                connection = await asyncio.open_connection("127.0.0.1", service.port("rpc"))
+            reader, writer = connection
+            asked = {"jsonrpc": "2.0", "id": number, "method": "screen", "params": params}
+            try:
+                writer.write(frame(orjson.dumps(asked)))
+                length = await reader.readuntil(b":")
+                answer = orjson.loads((await reader.readexactly(int(length[:-1]) + 1))[:-1])
+            except (ConnectionError, asyncio.IncompleteReadError):
+                writer.close()
+                connection = None
+                calls.failures["asked again"] += 1
+                continue
+            assert (answer["id"], bool(answer["result"]["action"])) == (number, True)
+            number += 1
+            calls.answered += 1
+            await asyncio.sleep(0.002)
+        if connection is not None:
+            connection[1].close()
+
+    running = [asyncio.create_task(each()) for each in (grpc_switch, netstring_switch)]
+    try:
+        yield seen
+    finally:
+        stopping.set()
+        await asyncio.gather(*running)
+
+
 async def until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
     """`wait_for` beside calls that go on."""
     await asyncio.to_thread(lambda: wait_for(condition, seconds=seconds, what=what))
@@ -198,21 +260,31 @@ async def test_a_rolling_restart_drops_no_call(service: Running) -> None:
     before, shown = set(service.workers()), totals(service)
     replaced = service.metric("screening_worker_restarts_total", reason="replaced")
     decided = service.metric("screening_decisions_total")
-    async with calling(service) as calls:
+    async with calling(service) as calls, calling_otherwise(service) as others:
+
+        def answered_otherwise() -> int:
+            return min(each.answered for each in others.values())
+
         await until(lambda: calls.answered >= 50, seconds=60, what="50 calls")
+        await until(lambda: answered_otherwise() >= 20, seconds=60, what="20 of each other way")
         service.process.send_signal(signal.SIGUSR2)
         await until(
             lambda: not before & set(service.workers()) and up(service) == 2,
             seconds=120,
             what="two other workers",
         )
-        answered = calls.answered
+        answered, otherwise = calls.answered, answered_otherwise()
         await until(lambda: calls.answered >= answered + 50, seconds=60, what="50 more calls")
+        await until(lambda: answered_otherwise() >= otherwise + 20, seconds=60, what="20 more")
     assert not calls.failures
+    assert not others["grpc"].failures
+    # Both workers may have had the connection.
+    assert others["jsonrpc"].failures["asked again"] <= 2
     assert service.metric("screening_worker_restarts_total", reason="replaced") == replaced + 2
     assert not fell(shown, totals(service))
     # Those that left have told what they counted to the last.
-    assert service.metric("screening_decisions_total") == decided + calls.answered
+    total = calls.answered + sum(each.answered for each in others.values())
+    assert service.metric("screening_decisions_total") == decided + total
 
 
 def test_every_worker_is_told(service: Running) -> None:

@@ -27,6 +27,7 @@ from consent.entity import Entity
 from consent.index import BLOCK, IndexStore
 from consent.listing import Form, Listing, ListingError, Rejected, Values, open_source, read_listing
 from consent.listing.changes import Changes, read_changes
+from consent.listing.checksum import published, verify
 from consent.listing.gather import Gathered, Gathering
 from consent.originals import OriginalError, Originals
 from consent.record import Generation, GenerationState, ListInfo, ListKind, Record
@@ -104,16 +105,19 @@ def load_list(
     category: str,
     actor: str,
     force: bool = False,
+    checksum: Path | None = None,
     progress: Progress | None = None,
 ) -> LoadOutcome:
     """Bring the list in `path` into force as the next generation of `name`.
 
+    It must have the digest that the file `checksum` says, or one that lies beside it.
     Raises LoadError, RecordError for words that are none, RecordUnavailable and
     IndexUnavailable; the list is then as it was.
     """
     with _alone(folder, name):
         before = _active(record, name)
         try:
+            _expect_checksum(path, checksum)
             with open_source(path) as source:
                 total = os.stat(path).st_size  # noqa: PTH116 - a Path is not always a file's
                 kept = Originals(folder / ORIGINALS).keep(
@@ -166,6 +170,7 @@ def load_list(
             raise
         if kind is ListKind.DNC:
             _clear(record, store, name)
+        _forget_rejected(folder, name, rejected_path)
         return LoadOutcome(
             began.generation, listing.loaded, listing.duplicates, listing.rejected, rejected_path
         )
@@ -180,6 +185,7 @@ def change_list(
     path: Path,
     actor: str,
     force: bool = False,
+    checksum: Path | None = None,
     progress: Progress | None = None,
 ) -> ChangeOutcome:
     """Bring the do-not-call list `name`, changed as the file in `path` says, into force.
@@ -193,6 +199,7 @@ def change_list(
             raise LoadError(f"list {name!r} is no do-not-call list in force: changes need one")
         before = info.active
         try:
+            _expect_checksum(path, checksum)
             with open_source(path) as source:
                 total = os.stat(path).st_size  # noqa: PTH116 - a Path is not always a file's
                 kept = Originals(folder / ORIGINALS).keep(
@@ -237,6 +244,7 @@ def change_list(
                 store.retire_generation(began.list_id, began.generation)
             raise
         _clear(record, store, name)
+        _forget_rejected(folder, name, rejected_path)
         return ChangeOutcome(
             began.generation, gathered.count, applied.added, applied.removed, changes.rejected,
             rejected_path,
@@ -362,13 +370,24 @@ def _write_rejected(folder: Path, name: str, rejected: list[Rejected]) -> Path |
     """The file of rejected lines, none where all were understood."""
     path = folder / REJECTED / f"{name}.txt"
     if not rejected:
-        path.unlink(missing_ok=True)
         return None
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with written_whole(path) as file:
         for each in sorted(rejected):
             file.write(f"line {each.line}: {each.reason.value}: {each.text}\n".encode())
     return path
+
+
+def _forget_rejected(folder: Path, name: str, written: Path | None) -> None:
+    """What was rejected of the load before is kept until one without any is in force."""
+    if written is None:
+        (folder / REJECTED / f"{name}.txt").unlink(missing_ok=True)
+
+
+def _expect_checksum(path: Path, checksum: Path | None) -> None:
+    said = published(path, checksum)
+    if said is not None:
+        verify(path, said)
 
 
 def _guard(

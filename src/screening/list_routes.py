@@ -1,6 +1,7 @@
 """Lists over HTTP: what is in force, each with its generations; load a file, roll back."""
 
 import asyncio
+import pathlib as files
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal
@@ -9,6 +10,8 @@ from fastapi import Depends, FastAPI, Path, Query, Request
 
 from consent.category import Category
 from consent.durable import temporary
+from consent.listing import ListingError
+from consent.listing.checksum import of_header, verify
 from consent.record import Generation, ListKind
 from screening.access import Principal
 from screening.problem import Refused
@@ -57,7 +60,8 @@ def list_routes(
         summary="Load a list from the file in the body: whole or not at all, then in force.",
         description="The body is the file itself: plain, gzip or zip. The answer comes when the "
         "list is in force, for a nation's registry after minutes; the same file again changes "
-        "nothing.",
+        "nothing. With Content-Digest or Repr-Digest (RFC 9530: sha-256, sha-512) the body must "
+        "have that digest.",
         responses=changes,
         openapi_extra={
             "requestBody": {
@@ -93,6 +97,7 @@ def list_routes(
                     raise Refused(413, "Body too large", f"over {UPLOAD_LIMIT_BYTES:,} bytes")
                 await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(file.flush)
+            await asyncio.to_thread(_expect_digests, request, path)
             await _run(service, "lists", "load", name, str(path), *words)
         return await service.on_record(_shown, service, name)
 
@@ -115,6 +120,20 @@ async def _run(service: Service, *words: str) -> None:
         _, _, reason = failure.partition("error: ")
         raise Refused(422, "List refused", " ".join(reason.split()) or failure, field="body")
     await service.follow_record()
+
+
+def _expect_digests(request: Request, path: files.Path) -> None:
+    """Hold the file against the digests that came with it (RFC 9530)."""
+    for name in ("Content-Digest", "Repr-Digest"):
+        value = request.headers.get(name)
+        if value is None:
+            continue
+        try:
+            said = of_header(value, source=name)
+            if said is not None:
+                verify(path, said)
+        except ListingError as refused:
+            raise Refused(422, "List refused", str(refused), field=name) from None
 
 
 def _shown(service: Service, name: str) -> dict[str, Any]:

@@ -47,6 +47,14 @@ def test_a_community_block_list_is_in_force(own_service: Running, tmp_path: Path
     assert "kein Anschluss" in text
     listing = own_service.cli("lists", "show").stdout
     assert "reports" in listing
+    # A file that is not what its publisher says changes nothing, nor what is known of the last.
+    file.with_name("reports.csv.sha256").write_text(f"{'0' * 64}  reports.csv\n")
+    file.write_text("015123456780\n")
+    words = ("--kind", "block", "--format", "csv", "--region", "DE")
+    assert f"expected {'0' * 64}" in "".join(
+        load(own_service, "reports", file, *words, check=False).split("\n")
+    )
+    assert rejected.read_text() == text
 
 
 def test_a_registry_is_in_force_and_rolled_back(own_service: Running, tmp_path: Path) -> None:
@@ -119,6 +127,9 @@ def test_a_list_is_loaded_and_rolled_back_over_http(own_service: Running) -> Non
     assert blocked() == [True, False]
     refused = api("PUT", path, 422, content=b"", params=query).json()
     assert "empty" in refused["detail"]
+    digest = {"Repr-Digest": "sha-256=:" + "A" * 43 + "=:"}
+    wrong = api("PUT", path, 422, content=b"212,5550150\n", params=query, headers=digest).json()
+    assert (wrong["field"], "expected 0000" in wrong["detail"]) == ("Repr-Digest", True)
     api("PUT", path, 422, content=b"212,5550150\n", params=query | {"format": "excel"})
     assert "extra-dnc" in api("GET", "/v1/lists").text
     assert not list((own_service.state / "uploads").iterdir())

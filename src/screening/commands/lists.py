@@ -20,6 +20,10 @@ from screening.state import open_files, open_state
 
 app = typer.Typer(no_args_is_help=True)
 
+ChecksumFile = Annotated[
+    Path | None,
+    typer.Option(help="The publisher's digest, as sha256sum writes it; else FILE.sha256 and such."),
+]
 By = Annotated[str, typer.Option("--by", hidden=True, help="Whom the audit shall name.")]
 
 
@@ -43,6 +47,7 @@ def load(
     force: Annotated[
         bool, typer.Option("--force", help="Also when the list would change beyond its guard.")
     ] = False,
+    checksum_file: ChecksumFile = None,
     by: By = "",
 ) -> None:
     """Load a list: whole or not at all, in force once this returns."""
@@ -68,6 +73,7 @@ def load(
             form=form,
             category=category or "",
             force=force,
+            checksum=checksum_file,
             actor=by or actor(),
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
@@ -90,6 +96,7 @@ def delta(
     force: Annotated[
         bool, typer.Option("--force", help="Also when it changes more than 1 % a day.")
     ] = False,
+    checksum_file: ChecksumFile = None,
 ) -> None:
     """Change a list by the numbers added and removed: whole or not at all, in force at once."""
     out = Console(highlight=False)
@@ -103,6 +110,7 @@ def delta(
             path=path,
             actor=actor(),
             force=force,
+            checksum=checksum_file,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
     out.print(

@@ -1,8 +1,12 @@
 """A list older than it may be is another fact than a list that names nobody, or none at all."""
 
-import pytest
-from tests.running import Running
+from datetime import UTC, datetime, timedelta
 
+import pytest
+from tests.running import Running, wait_for
+
+from consent.keyring import Keyring
+from consent.record import Record
 from screening.screener import DncList, DncPlan
 
 AT = 1_790_000_000.0
@@ -43,4 +47,29 @@ def test_permitted_age(own_service: Running) -> None:
     assert unknown.returncode == 1
     assert "list.permit_age" in own_service.cli("audit").stdout
     assert own_service.metric("screening_list_stale", list="sample-us-dnc") == 0
+    assert own_service.ready()["ready"] is True
+
+
+def test_a_list_grows_too_old(own_service: Running) -> None:
+    """Its age passes what is permitted: metric and fact say so, and the node stays in service."""
+    noon = (datetime.now(UTC) + timedelta(days=7)).replace(hour=17)  # in New York
+    sale = {"calling": "+12125550123", "called": "+12125550149", "at": noon.isoformat()}
+
+    def watched() -> object:
+        return [hit["rule"] for hit in own_service.screen(**sale)["shadow"]]
+
+    assert watched() == []
+    keyring = Keyring.load_or_create(own_service.state / "secrets.json")
+    record = Record.open(str(own_service.state / "record.db"), keyring=keyring)
+    try:
+        # In days a person permits; the catalogue counts seconds.
+        record.catalogue.permit_age("sample-us-dnc", 1, actor="test")
+    finally:
+        record.close()
+    wait_for(
+        lambda: own_service.metric("screening_list_stale", list="sample-us-dnc") == 1,
+        seconds=30,
+        what="the list to be too old",
+    )
+    assert watched() == ["us.registry.stale"]
     assert own_service.ready()["ready"] is True

@@ -32,6 +32,8 @@ Values = tuple[int, ...]
 
 def pack(values: Values) -> bytes:
     """The values as varints: 64 bytes at most, 24 for a quiet party."""
+    if max(values) <= 0x7F:
+        return bytes(values)
     out = bytearray()
     for value in values:
         rest = min(value, _MOST)

@@ -19,7 +19,18 @@ from screening.recording.outbox import OWN, SHARED
 from screening.signals.counting import Counting
 from screening.signals.tally import BLOCK, CALLING, ENTITY, KINDS, TRUNK, Table, Tally
 from screening.signals.view import FILE, ConductView, place, write
-from screening.signals.windows import ANSWERED, ATTEMPT, ENDED, REFUSED, SHORT, Party, values
+from screening.signals.windows import (
+    ANSWERED,
+    ATTEMPT,
+    BITS,
+    ENDED,
+    REFUSED,
+    SHORT,
+    WINDOWS,
+    Party,
+    next_change,
+    values,
+)
 
 
 class Clock:
@@ -75,6 +86,30 @@ def test_a_steady_rate_reads_the_same_whenever_it_is_asked(start: float) -> None
             seen = named(party, now)
             assert seen["attempts_1m"] == pytest.approx(240, abs=24)
             assert seen["distinct_called_1m"] == pytest.approx(240, abs=26)
+
+
+events = st.lists(
+    st.tuples(st.floats(0, 8 * 86_400), st.integers(1, 63), st.integers(0, 5)), max_size=48
+)
+
+
+@given(events, st.floats(0, 86_400))
+def test_single_events_are_counted_one_by_one(drawn: list[Any], later: float) -> None:
+    """Each window holds the events that are younger than it, and nothing changes unannounced."""
+    party = Party()
+    for at, bits, called in sorted(drawn):
+        party.add(at, bits, called)
+    now = max((at for at, _, _ in drawn), default=0.0) + later
+    for (seconds, span), seen in zip(WINDOWS.values(), party.at(now), strict=True):
+        inside = [event for event in drawn if event[0] > now - seconds * span]
+        counted = [sum(bits >> bit & 1 for _, bits, _ in inside) for bit in range(BITS)]
+        numbers = {called for _, bits, called in inside if bits & ATTEMPT and called}
+        assert seen == (*counted, len(numbers))
+    soon = next_change(party, now)
+    if not soon:
+        assert party.at(now) == party.at(now + 30 * 86_400)
+    elif soon > max(seconds for seconds, _ in WINDOWS.values()):
+        assert party.at(now) == party.at(now + soon - 1)
 
 
 def test_distinct_numbers_are_within_two_percent_at_the_95th_percentile() -> None:

@@ -37,18 +37,20 @@ class ConductStore:
     def close(self) -> None:
         self._server.close()
 
-    def write_signals(self, packed: Mapping[int, bytes | None]) -> None:
-        """The signals of calling numbers by number; None takes them away."""
+    def write_signals(self, packed: Mapping[int, tuple[bytes | None, bool]]) -> None:
+        """The signals of calling numbers by number, and whether they are to live `KEPT_SECONDS`
+        from now on; None takes them away."""
         numbers = list(packed.items())
         for start in range(0, len(numbers), _AT_ONCE):
             with self._pipeline() as pipe:
-                for number, value in numbers[start : start + _AT_ONCE]:
+                for number, (value, renewed) in numbers[start : start + _AT_ONCE]:
                     key = layout.signals_key(number)
                     if value is None:
                         pipe.hdel(key, self._node)
                     else:
                         pipe.hset(key, self._node, value)
-                        pipe.expire(key, KEPT_SECONDS)
+                        if renewed:
+                            pipe.expire(key, KEPT_SECONDS)
 
     def write_calls(self, calls: Sequence[tuple[int, int, float]]) -> None:
         """Commercial calls that rang: called number, entity, instant (epoch seconds)."""

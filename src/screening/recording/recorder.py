@@ -41,6 +41,9 @@ from screening.state import open_files
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS: Final = 1.0
+NICER: Final = 5
+"""Where cores are few calls go first: beside a busy worker it still has a quarter of one."""
+
 REMEMBERED_CALLS: Final = 500_000
 REMEMBERED_SECONDS: Final = 180.0
 """A call asked again later is another one: SIP gives up on a request after 32 s (RFC 3261)."""
@@ -348,6 +351,7 @@ def main() -> None:
     """Runs until its standard input ends."""
     settings = Settings()
     log_to_stderr(settings.log_level)
+    os.nice(NICER)
     # Batches hold no cycles: what is searched for here would only take time.
     gc.set_threshold(200_000, 50, 1000)
     limits = Limits(

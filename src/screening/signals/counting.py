@@ -55,10 +55,14 @@ MOST_AT_ONCE: Final = 5_000
 PUBLISHED_FROM: Final = 2
 """A calling number is in the index from its second event on; before that it reads as nothing."""
 
+RENEWED_SECONDS: Final = 12 * 3600.0
+"""A number that keeps calling gets a new time to live in the index so often."""
+
 KEPT: Final = "signals.kept"
 KEPT_SECONDS: Final = 30.0
 """A recorder that is killed forgets the events of this time."""
 
+_NEVER: Final = (None, False)
 _PLACE: Final = {name: at for at, name in enumerate(OWN + SHARED)}
 _AAD: Final = b"signals"
 
@@ -184,7 +188,7 @@ class Publisher:
         self._wall = wall
         self._due: list[tuple[float, str, Any]] = []
         self._file: dict[str, dict[int, bytes]] = {"entity": {}, "block": {}, "trunk": {}}
-        self._signals: dict[int, bytes | None] = {}
+        self._signals: dict[int, tuple[bytes | None, bool]] = {}
         self._rang: list[tuple[int, int, float]] = []
         self._lost: set[int] = set()
         self._repairing: set[int] = set()
@@ -231,6 +235,7 @@ class Publisher:
             self._repairing |= lost
             for number, party in self._counting.tally.tables[kinds.CALLING].items():
                 if party.told and shard_of(int(number)) in lost:
+                    party.told = 0.0
                     changed[kinds.CALLING, number] = party
         if self._begun:
             self._write_file(changed=file_changed, now=now)
@@ -244,11 +249,15 @@ class Publisher:
             del changed[kind, key]
             if party.events is not None and not party.told and len(party.events) < PUBLISHED_FROM:
                 continue
-            party.told = True
             held = values(party.at(now))
             packed = pack(held) if held != NOTHING else None
             if kind == kinds.CALLING:
-                self._signals[key] = packed  # type: ignore[index]
+                renewed = not party.told or now - party.told > RENEWED_SECONDS
+                if renewed or packed is None:
+                    party.told = now if packed else 0.0
+                # What waits still may have been the one that renews.
+                renewed |= self._signals.get(key, _NEVER)[1]  # type: ignore[arg-type]
+                self._signals[key] = packed, renewed  # type: ignore[index]
             else:
                 file_changed |= self._put(kind, place(key), packed)
             soon = next_change(party, now)
@@ -292,7 +301,7 @@ class Publisher:
         """Publish that nothing is held of a party any more."""
         with self._lock:
             if kind == kinds.CALLING:
-                self._signals[key] = None  # type: ignore[index]
+                self._signals[key] = None, False  # type: ignore[index]
             elif self._put(kind, place(key), None):
                 self._wrote = 0.0
 
@@ -324,7 +333,9 @@ class Publisher:
                 self.failure = f"signals are not published: {gone}"
                 self._begun = True
                 with self._lock:
-                    self._signals = {**signals, **self._signals}
+                    # The server may have lost all of them by then.
+                    waiting = {**signals, **self._signals}
+                    self._signals = {key: (packed, True) for key, (packed, _) in waiting.items()}
                     self._rang = (rang + self._rang)[-100_000:]
                 if self._ending:
                     return

@@ -15,6 +15,7 @@ import struct
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,14 +44,18 @@ def write(folder: Path, parties: Mapping[str, Mapping[int, bytes]]) -> None:
     for kind in KINDS:
         keys = sorted(parties[kind])
         parts.append(struct.pack(f"<{len(keys)}Q", *keys))
-        for key in keys:
-            packed = parties[kind][key]
-            parts.append((bytes((len(packed),)) + packed).ljust(_VALUE, b"\0"))
+        parts.extend(_entry(parties[kind][key]) for key in keys)
     beside = folder / (FILE + ".new")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(b"".join(parts))
     beside.replace(folder / FILE)
+
+
+@lru_cache(maxsize=8192)
+def _entry(packed: bytes) -> bytes:
+    """A value as it stands in the file; most parties have the values of many others."""
+    return (bytes((len(packed),)) + packed).ljust(_VALUE, b"\0")
 
 
 class ConductView:

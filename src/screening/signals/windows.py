@@ -120,6 +120,10 @@ class Ring:
 
 
 _NOTHING: Final = (0,) * BITS
+_LANES: Final = tuple(
+    sum(1 << 8 * bit for bit in range(BITS) if bits >> bit & 1) for bits in range(1 << BITS)
+)
+"""By the bits of an event, one in the byte of each: `MOST_EVENTS` of them add up in a byte."""
 
 
 def _union(slots: list[_Slot]) -> Any:
@@ -146,8 +150,8 @@ class Party:
         self.last = 0.0
         self.due = 0.0
         """When it is to be published next; 0 when not."""
-        self.told = False
-        """Whether anything of it was ever published."""
+        self.told = 0.0
+        """When it was last published with a new time to live; 0 when never."""
 
     def add(self, now: float, bits: int, called: int) -> bool:
         """Count an event; whether it has outgrown single events just now."""
@@ -174,18 +178,22 @@ class Party:
         """What each of WINDOWS holds at `now`."""
         if self.events is None:
             return tuple(ring.at(now) for ring in self.rings)
-        return tuple(self._exact(now - slot * span) for slot, span in WINDOWS.values())
-
-    def _exact(self, since: float) -> Seen:
-        counts = [0] * BITS
-        called = set()
-        for at, bits, number in self.events or ():
-            if at > since:
-                for bit in range(BITS):
-                    counts[bit] += bits >> bit & 1
-                if bits & ATTEMPT and number:
-                    called.add(number)
-        return (*counts, len(called))
+        # The newest first: each window holds what the shorter ones hold, and some more.
+        events, at = self.events, len(self.events) - 1
+        lanes, called = 0, set()
+        found: list[Seen] = []
+        for seconds, span in WINDOWS.values():
+            since, known = now - seconds * span, at
+            while at >= 0 and (event := events[at])[0] > since:
+                lanes += _LANES[event[1]]
+                if event[1] & ATTEMPT and event[2]:
+                    called.add(event[2])
+                at -= 1
+            if known == at and found:
+                found.append(found[-1])
+            else:
+                found.append((*lanes.to_bytes(BITS, "little"), len(called)))
+        return tuple(found)
 
     def state(self) -> Any:
         """What `restored` makes it again from."""
@@ -216,7 +224,12 @@ def _rings() -> tuple[Ring, ...]:
 
 
 def next_change(party: Party, now: float) -> float:
-    """Seconds until what a party's windows hold is another, though nothing happens; 0 for never."""
+    """Seconds until what a party's windows hold is another, though nothing happens; 0 for never.
+
+    Single events leave a window when their time has come, those of a slot's length together.
+    """
+    if party.events is not None:
+        return _first_to_leave(party.events, now)
     age = now - party.last
     for seconds, span in WINDOWS.values():
         if age <= seconds * (span + 1):
@@ -224,18 +237,35 @@ def next_change(party: Party, now: float) -> float:
     return 0.0
 
 
+def _first_to_leave(events: Sequence[Event], now: float) -> float:
+    soon, oldest = 0.0, 0
+    for seconds, span in reversed(WINDOWS.values()):
+        since = now - seconds * span
+        while oldest < len(events) and events[oldest][0] <= since:
+            oldest += 1
+        if oldest == len(events):
+            break
+        leaves = max(events[oldest][0] - since, float(seconds))
+        soon = min(soon, leaves) if soon else leaves
+    return soon
+
+
 def values(seen: Sequence[Seen]) -> Values:
     """What the windows hold as the rules see it: `consent.conduct.NAMES`."""
     found: list[int] = []
-    for attempts, refused, ended, answered, short, complaints, distinct in seen:
-        found += (
-            round(attempts),
-            round(distinct),
-            _share(answered, ended),
-            _share(short, answered),
-            _share(refused, attempts),
-            _share(complaints, attempts),
-        )
+    before: Seen = ()
+    for each in seen:
+        if each is not before:
+            attempts, refused, ended, answered, short, complaints, distinct = before = each
+            window = (
+                round(attempts),
+                round(distinct),
+                _share(answered, ended),
+                _share(short, answered),
+                _share(refused, attempts),
+                _share(complaints, attempts),
+            )
+        found += window
     return tuple(found)
 
 

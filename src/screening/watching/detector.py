@@ -82,8 +82,8 @@ class Weights:
     """Shares in a campaign's calls."""
     history: float = 12.0
     """Calls from which a party's own history weighs as much as what is usual."""
-    sure_at: float = 9.0
-    sure_slope: float = 0.9
+    sure_at: float = 11.25
+    sure_slope: float = 0.6
     """How sure a warning is, by its score: fitted to the warnings of the tuning seeds."""
 
     def sure(self, score: float) -> float:

@@ -40,6 +40,7 @@ from rules.loading import load_packs
 from rules.ruleset import NEED_FACTS, RuleSet
 from rules.schema import CALLED_NAMES
 from rules.walk import Walk, compile_walk
+from screening.garbage import long_lived
 
 SEED = 20261124
 TURNS = 20
@@ -158,7 +159,8 @@ def loading(folder: Path, sizes: list[int]) -> Table:
             slices.append(time.thread_time_ns() - last)
             last = time.thread_time_ns()
 
-        take_in((marshal.loads(frame) for frame in given), between=between)  # noqa: S302
+        with long_lived():  # as a worker does
+            take_in((marshal.loads(frame) for frame in given), between=between)  # noqa: S302
         table.add_row(
             f"{size:,}", f"{seconds:.2f}", f"{len(slices)}",
             f"{statistics.median(slices) / 1e6:.2f}", f"{max(slices) / 1e6:.2f}",

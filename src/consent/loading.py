@@ -24,7 +24,7 @@ from consent.calling import (
 from consent.category import BIT
 from consent.durable import written_whole
 from consent.entity import Entity
-from consent.index import BLOCK, IndexStore
+from consent.index import BLOCK, IndexLost, IndexStore
 from consent.listing import Form, Listing, ListingError, Rejected, Values, open_source, read_listing
 from consent.listing.changes import Changes, read_changes
 from consent.listing.checksum import published, verify
@@ -233,6 +233,7 @@ def change_list(
                 store, began, BIT[info.category], gathered,
                 progress=_third(progress, 2, gathered.count),
             )  # fmt: skip
+            _write_beside(record, store, began, BIT[info.category], gathered)
             record.catalogue.activate(
                 began, loaded=gathered.count, duplicates=0, rejected=changes.rejected,
                 checksum=gathered.sha256.hexdigest(), actor=actor,
@@ -278,15 +279,19 @@ def dnc_generations(record: Record, folder: Path) -> Iterator[tuple[int, int, in
                 yield each.id, each.active.generation, BIT[each.category], numbers
 
 
-def restore_lists(record: Record, store: IndexStore, folder: Path) -> None:
-    """Write the do-not-call lists in force that the index has lost again.
+def restore_lists(record: Record, store: IndexStore, folder: Path) -> list[tuple[int, int]]:
+    """Write the do-not-call lists in force that the index lacks; the answer is those in force.
 
-    A primary may be lost before its replica has heard that a list was switched.
-    Raises LoadError where an original is gone, and IndexUnavailable.
+    A primary may be lost before its replica has heard that a list was switched, and a list may
+    have changed while an index was being made. Raises LoadError where an original is gone, and
+    IndexUnavailable.
     """
+    found = []
     for each in record.catalogue.lists():
         if each.kind is ListKind.DNC and each.active is not None:
             _ensure_readable(record, store, folder, each, each.active)
+            found.append((each.id, each.active.generation))
+    return found
 
 
 def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = None) -> None:
@@ -425,6 +430,7 @@ def _write(
         info = next(each for each in record.catalogue.lists() if each.id == began.list_id)
         bit = BIT[info.category]
         _write_called(store, began, bit, listing.gathered, progress=progress)
+        _write_beside(record, store, began, bit, listing.gathered)
     else:
         prepare_calling(
             record,
@@ -459,6 +465,19 @@ def _write_called(
             generation.list_id, generation.generation, bit, numbers, progress=report
         )
     store.publish_generation(generation.list_id, generation.generation)
+
+
+def _write_beside(
+    record: Record, store: IndexStore, generation: Generation, bit: int, gathered: Gathered
+) -> None:
+    """The same in an index that is about to come into force, or has since the loader began.
+
+    One that comes into force right after this look has it written by who made it, or the keeper.
+    """
+    epochs = record.indexes.epochs()
+    for epoch in {epochs.in_force, epochs.coming} - {store.attached, ""}:
+        with contextlib.suppress(IndexLost), store.beside(epoch) as other:
+            _write_called(other, generation, bit, gathered)
 
 
 def _clear(record: Record, store: IndexStore, name: str) -> None:

@@ -1,10 +1,11 @@
 """The index follows the record: by sequence, idempotently, without a person."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
 from consent.event import Event, EventKind
-from consent.index import SHARDS, IndexStore
+from consent.index import SHARDS, IndexLost, IndexStore
 from consent.index.layout import shard_of
 from consent.record import ListKind, Record
 
@@ -26,6 +27,15 @@ def catch_up(record: Record, store: IndexStore) -> int:
         store.apply_to(record.ledger.events(behind), reached)
         store.advance(last, reached)
     return last
+
+
+def catch_up_beside(record: Record, store: IndexStore) -> None:
+    """The same of the index that lies beside the one in force, if one does and is complete."""
+    beside = record.indexes.epochs().beside
+    if beside and beside != store.attached:
+        # What is lost there will not come into force, or was left.
+        with contextlib.suppress(IndexLost), store.beside(beside) as other:
+            catch_up(record, other)
 
 
 class Following:

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from consent.index import IndexLost, IndexUnavailable
-from consent.projection import catch_up, lacks_lists
+from consent.projection import catch_up, catch_up_beside, lacks_lists
 from consent.record import RecordError, RecordUnavailable
 from screening.embedded import EmbeddedServerError
 from screening.state import State
@@ -80,9 +80,10 @@ class Keeper:
         record = self._state.record()
         with self._state.index(timeout_s=ANSWER_SECONDS) as store:
             applied = catch_up(record, store)
+            catch_up_beside(record, store)
             if lacks_lists(record, store):
                 raise IndexLost("a list in force is not readable in every shard of the index")
-        self.epoch, self.applied = record.index_epoch(), applied
+            self.epoch, self.applied = store.attached, applied
         record.ledger.finish_erasures(applied)
 
     async def run(self, *words: str) -> str:

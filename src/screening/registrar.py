@@ -51,8 +51,8 @@ class Registrar:
         self._state = state
         self._clock = clock
         self._settling = threading.Lock()
-        self._index = contextlib.ExitStack()
-        self._following: Following | None = None
+        self._opened: dict[str, tuple[Following, contextlib.ExitStack]] = {}
+        """By epoch: the index in force, and the one beside it while there is one."""
         self._asked: deque[Event] = deque()
         """Committed, and not yet brought into force by whoever holds `_settling`."""
         self._failed_at = float("-inf")
@@ -115,18 +115,41 @@ class Registrar:
 
     def _settle(self, bring: Callable[[Following], None]) -> None:
         try:
-            bring(self._opened())
+            self._bring_both(bring)
         except (IndexLost, IndexBehind):
             # Perhaps it was rebuilt meanwhile and is another one, or has to be read anew.
             self._close()
-            bring(self._opened())
+            self._bring_both(bring)
 
-    def _opened(self) -> Following:
-        if self._following is None:
-            store = self._index.enter_context(self._state.index(timeout_s=ANSWER_SECONDS))
-            self._following = Following(self._state.record(), store)
-        return self._following
+    def _bring_both(self, bring: Callable[[Following], None]) -> None:
+        # Read after the commit: whoever makes an index looks for what was committed before.
+        epochs = self._state.record().indexes.epochs()
+        for epoch in self._opened.keys() - {epochs.in_force, epochs.beside}:
+            self._let_go(epoch)
+        bring(self._following(epochs.in_force))
+        if epochs.beside:
+            try:
+                bring(self._following(epochs.beside))
+            except IndexLost:
+                # What comes into force is found whole before; so this will not, or was in force.
+                self._let_go(epochs.beside)
+
+    def _following(self, epoch: str) -> Following:
+        if epoch not in self._opened:
+            with contextlib.ExitStack() as opened:
+                store = opened.enter_context(self._state.index(timeout_s=ANSWER_SECONDS))
+                epoch = epoch or store.attached
+                if epoch != store.attached:
+                    store = opened.enter_context(store.beside(epoch))
+                following = Following(self._state.record(), store)
+                self._opened[epoch] = following, opened.pop_all()
+        return self._opened[epoch][0]
 
     def _close(self) -> None:
-        self._following = None
-        self._index.close()
+        for epoch in list(self._opened):
+            self._let_go(epoch)
+
+    def _let_go(self, epoch: str) -> None:
+        if epoch in self._opened:
+            _, opened = self._opened.pop(epoch)
+            opened.close()

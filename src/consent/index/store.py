@@ -6,10 +6,12 @@ Blocking, and safe in threads; every operation may be repeated after IndexUnavai
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from secrets import token_hex
+from typing import Final
 
 from consent.event import Event
 from consent.index import layout
@@ -19,6 +21,9 @@ from consent.index.events import EventWriter
 from consent.index.fault import IndexRefused
 from consent.index.generations import ListWriter, Progress
 from consent.index.servers import primaries, routes
+
+_KEYS_A_SLICE: Final = 1000
+"""Deleted together: an answer of a call waits behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,16 @@ class IndexStore(ListWriter, EventWriter):
         self, url: str, *, connect_timeout_s: float = 2.0, timeout_s: float = 10.0
     ) -> None:
         super().__init__(url, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
+
+    @contextmanager
+    def beside(self, epoch: str) -> Iterator["IndexStore"]:
+        """The index of another epoch on the same servers. Raises IndexLost if there is none."""
+        other = IndexStore(self.url, **self._timeouts)
+        try:
+            other.attach(epoch)
+            yield other
+        finally:
+            other.close()
 
     def nodes(self, epoch: str) -> list[Node]:
         """The nodes that hold shards, by name, and what they have of the index of this epoch."""
@@ -116,14 +131,15 @@ class IndexStore(ListWriter, EventWriter):
     ) -> None:
         """Make the index anew from (list, generation, category bit, numbers) and events.
 
-        `events` are all of the ledger's through `last_sequence`. Facts are unknown to readers,
-        and other writers get IndexLost, from the first step to the last. Where only some `shards`
-        were lost, with their node, the others stay as they are and readable; `epoch` is theirs.
+        `events` are all of the ledger's through `last_sequence`. What lay on this side goes, and
+        the other side stays as it is. From the first step to the last readers of this epoch
+        have unknown facts, and other writers get IndexLost. Where only some `shards` were lost,
+        with their node, the others stay as they are and readable; `epoch` is theirs.
         """
         self._shards = shards
         # No other rebuild proves itself by this one's stamps, though it were of the same epoch.
         self._believe(epoch, building=f"{epoch} {token_hex(8)}")
-        self._clear()
+        self._clear(self._side)
         try:
             with self._faults(), self._server.pipeline(transaction=False) as pipe:
                 for shard in shards:
@@ -145,15 +161,25 @@ class IndexStore(ListWriter, EventWriter):
             self._believe(epoch)
             self._shards = range(layout.SHARDS)
 
-    def _clear(self) -> None:
+    def remove(self, epoch: str) -> None:
+        """Delete the index of another epoch by slices; its stamps go first.
+
+        Raises IndexRefused for that which is written to, or lies on its side.
+        """
+        side = layout.side_of(epoch)
+        if side is self._side:
+            raise IndexRefused(f"index {epoch} lies where {self._epoch} does: it is not removed")
+        self._clear(side)
+
+    def _clear(self, side: layout.Side) -> None:
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
             for shard in self._shards:
-                pipe.delete(self._side.stamp_key(shard))
+                pipe.delete(side.stamp_key(shard))
             pipe.execute()
             mine = {layout.TAGS[shard] for shard in self._shards}
             for client in primaries(self._server, self._servers).values():
-                found = client.scan_iter(match=self._side.pattern, count=5000)
-                while keys := list(islice(found, 5000)):
+                found = client.scan_iter(match=side.pattern, count=_KEYS_A_SLICE)
+                while keys := list(islice(found, _KEYS_A_SLICE)):
                     for key in keys:
                         if key[:4] in mine:
                             pipe.unlink(key)

@@ -32,6 +32,8 @@ class Target:
     """
 
     def __init__(self, url: str, *, connect_timeout_s: float, timeout_s: float) -> None:
+        self.url = url
+        self._timeouts = {"connect_timeout_s": connect_timeout_s, "timeout_s": timeout_s}
         self._servers = parse_servers(url)
         self._name = self._servers.name
         self._server = open_servers(
@@ -99,6 +101,11 @@ class Target:
     def sequences(self) -> list[int]:
         """The ledger sequence through which each shard is complete."""
         return [stamp.sequence for stamp in self._present()]
+
+    @property
+    def attached(self) -> str:
+        """The epoch that is written to, "" before the first."""
+        return self._epoch
 
     def attach(self, epoch: str) -> None:
         """Write to the index of this epoch. Raises IndexLost if the server does not hold it."""

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Final, Self
 
-from sqlalchemy import delete, insert, select
-
 from consent.entity import Entity, EntityStatus
 from consent.keyring import Keyring
 from consent.record.appeals import Appeal, Appealed, Appeals
@@ -26,16 +24,14 @@ from consent.record.database import (
     current_value,
 )
 from consent.record.entities import Entities
+from consent.record.indexes import IndexEpochs, Indexes
 from consent.record.instant import Clock
 from consent.record.ledger import Ledger
 from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
-from consent.record.schema import setting
 from consent.record.steps import Stepped, Steps
 from consent.record.warnings import Warned, Warnings
 from consent.signing import SigningKey
-
-INDEX_EPOCH: Final = "index_epoch"
 
 
 class Record:
@@ -50,6 +46,7 @@ class Record:
         self.catalogue: Final = Catalogue(database, clock)
         self.complaints: Final = Complaints(database, keyring, clock)
         self.entities: Final = Entities(database, clock)
+        self.indexes: Final = Indexes(database, clock)
         self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.rulebook: Final = Rulebook(database, clock)
         self.steps: Final = Steps(database, self.ledger, clock)
@@ -90,15 +87,11 @@ class Record:
 
     def index_epoch(self) -> str:
         """The epoch of the index that was last made from this record, "" before the first."""
-        query = select(setting.c.value).where(setting.c.name == INDEX_EPOCH)
-        with self._database.read() as connection:
-            return connection.execute(query).scalar() or ""
+        return self.indexes.epochs().in_force
 
     def set_index_epoch(self, epoch: str) -> None:
         """Names the index that workers shall believe."""
-        with self._database.write() as connection:
-            connection.execute(delete(setting).where(setting.c.name == INDEX_EPOCH))
-            connection.execute(insert(setting).values(name=INDEX_EPOCH, value=epoch))
+        self.indexes.name(epoch)
 
 
 __all__ = [
@@ -117,6 +110,7 @@ __all__ = [
     "Found",
     "Generation",
     "GenerationState",
+    "IndexEpochs",
     "Kept",
     "ListInfo",
     "ListKind",

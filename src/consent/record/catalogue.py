@@ -317,6 +317,16 @@ class Catalogue:
         return int(row.id)
 
 
+def dnc_in_force(connection: Connection) -> list[tuple[int, int]]:
+    """The do-not-call lists in force, with their generations, in an open transaction."""
+    query = (
+        select(generation.c.list_id, generation.c.generation)
+        .join(catalogue, catalogue.c.id == generation.c.list_id)
+        .where(catalogue.c.kind == ListKind.DNC, generation.c.state == GenerationState.ACTIVE)
+    )
+    return [(row.list_id, row.generation) for row in connection.execute(query)]
+
+
 def _described(name: str, *, kind: str, region: str, category: str) -> dict[str, str]:
     slug(name, what="list", field="name")
     if kind not in set(ListKind):

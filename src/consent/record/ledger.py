@@ -18,6 +18,7 @@ from consent.record.audit import write_audit
 from consent.record.body import check, completed, needs_held
 from consent.record.chain import ID_BYTES, Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
 from consent.record.database import Database, RecordError, current_value, hold, next_value
+from consent.record.indexes import being_made
 from consent.record.instant import Clock, from_us, to_us
 from consent.record.once import Once, RecordConflict, done_before, keep_done
 from consent.record.schema import checkpoint, entity, event, subject
@@ -373,7 +374,8 @@ class Ledger:
         """Destroys the keys of erased subscriptions; the answer is how many.
 
         `applied` is the sequence through which the index has followed: before that it could not
-        learn any more whose facts it has to delete.
+        learn any more whose facts it has to delete. Nor could one that is being made beside it,
+        so until that is in force none is destroyed.
         """
         with self._database.read() as connection:
             due = subject.c.erase_after <= applied
@@ -382,6 +384,8 @@ class Ledger:
             return 0
         with self._database.write() as connection:
             hold(connection, "event")
+            if being_made(connection, self._clock()):
+                return 0
             done = connection.execute(
                 update(subject).where(due).values(sealed=b"", erase_after=None)
             )

@@ -42,10 +42,11 @@ def erase(
             # A key is destroyed once no shard has anything more to learn from what it opens.
             followed = taken.in_force and registrar.in_force(taken.sequence)
         if followed:
-            record.ledger.finish_erasures(taken.sequence)
-            out.print(
-                f"recorded as event {taken.sequence}: its facts are gone and its key is destroyed"
-            )
+            done = record.ledger.finish_erasures(taken.sequence)
+            key = "its key is destroyed"
+            if not done and record.indexes.epochs().building:
+                key += " once the index that is being made is in force"
+            out.print(f"recorded as event {taken.sequence}: its facts are gone and {key}")
         else:
             out.print(
                 f"recorded as event {taken.sequence}; erased once the index is back: "

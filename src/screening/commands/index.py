@@ -11,6 +11,7 @@ from consent.index import SHARDS, IndexLost, IndexStore, name_epoch
 from consent.loading import dnc_generations, restore_lists
 from consent.private import locked
 from consent.projection import catch_up
+from consent.rebuilding import Stage, rebuild_beside
 from screening.settings import Settings
 from screening.state import State, open_state
 
@@ -58,7 +59,7 @@ def rebuild(
         bool, typer.Option("--if-lost", help="Only when the server does not hold the index.")
     ] = False,
 ) -> None:
-    """Make the index again from the list files and the ledger; calls run on, degraded."""
+    """Make the index again from the list files and the ledger, beside the one that calls use."""
     out = Console(highlight=False)
     # One at a time: what one has begun looks lost to the service, which then begins another.
     with open_state(Settings()) as state, locked(state.folder / "index"):
@@ -92,21 +93,32 @@ def _rebuild(state: State, out: Console, *, only_lost: bool) -> None:
     )
     try:
         with Progress(*columns, console=out) as bars:
-            epoch, shards = record.index_epoch(), store.lost_shards(record.index_epoch())
-            if not only_lost or not shards or len(shards) == SHARDS:
-                epoch, shards = name_epoch(secrets.token_hex(8)), tuple(range(SHARDS))
-            task = bars.add_task("index", total=max(1, expected * len(shards) // SHARDS))
-            last = record.ledger.last_sequence()
-            store.rebuild(
-                epoch,
-                generations=dnc_generations(record, state.folder),
-                events=record.ledger.events(),
-                last_sequence=last,
-                progress=lambda numbers: bars.advance(task, numbers),
-                shards=shards,
+            old = record.index_epoch()
+            lost = store.lost_shards(old)
+            some = only_lost and 0 < len(lost) < SHARDS
+            task = bars.add_task(
+                Stage.MAKING, total=max(1, expected * len(lost) // SHARDS if some else expected)
             )
-        record.set_index_epoch(epoch)
-        catch_up(record, store)
+            if some:
+                last = record.ledger.last_sequence()
+                store.rebuild(
+                    old,
+                    generations=dnc_generations(record, state.folder),
+                    events=record.ledger.events(),
+                    last_sequence=last,
+                    progress=lambda numbers: bars.advance(task, numbers),
+                    shards=lost,
+                )
+                catch_up(record, store)
+            else:
+                last = rebuild_beside(
+                    record,
+                    store,
+                    state.folder,
+                    epoch=name_epoch(secrets.token_hex(8), beside=old),
+                    progress=lambda numbers: bars.advance(task, numbers),
+                    stage=lambda stage: bars.update(task, description=stage),
+                )
     finally:
         store.close()
     out.print(f"the index holds {expected:,} numbers of files and {last} events")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,11 @@ def test_a_person_at_a_terminal(own_service: Running) -> None:
     assert document["events"][-1]["event"] == "all.refused"
     assert document["consents"][0]["state"] == "revoked"
     run("subscriber", "reassign", called, "--since", "2026-11-01T00:00:00Z")
+    assert run("consent", "list", "--called", called, "--json") == ""
+    run("consent", "grant", *to)
+    file = service.state / "reassigned.txt"
+    file.write_text(f"{called},{datetime.now(UTC):%Y-%m-%d}\n")
+    assert "1 known here, 1 ended" in run("subscriber", "reassigned", str(file))
     assert run("consent", "list", "--called", called, "--json") == ""
     run("consent", "revoke", "--called", "12", "--entity", ENTITY, code=2)
     run("consent", "list", code=2)

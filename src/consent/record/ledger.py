@@ -391,6 +391,12 @@ class Ledger:
             )
         return done.rowcount
 
+    def subscriptions(self) -> int:
+        """How many present subscriptions something was decided of."""
+        query = select(func.count()).where(subject.c.sealed != b"", subject.c.token_version != 0)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def erasures_waiting(self) -> int:
         """How many erased subscriptions still have their key, since the index has not followed."""
         query = select(func.count()).where(subject.c.erase_after.is_not(None))

@@ -1,5 +1,8 @@
 """`screening subscriber`: what a subscriber set for itself."""
 
+import time
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -8,10 +11,13 @@ from rich.console import Console
 
 from consent.category import Category
 from consent.event import EventKind
+from consent.listing import ListingError
 from consent.record import RecordError
 from screening.commands.actor import actor
-from screening.commands.decision import Evidence, Subscriber, number_of, pairs, take
+from screening.commands.decision import PENDING, Evidence, Subscriber, number_of, pairs, take
 from screening.commands.table import table
+from screening.reassigned import carry_out, expect_few, read_ends
+from screening.registrar import Registrar
 from screening.settings import Settings
 from screening.state import State, open_files, open_state
 from screening.statement import (
@@ -113,6 +119,47 @@ def refuse_all(number: Subscriber, evidence: Evidence = None) -> None:
         raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from None
     with open_state(Settings()) as state:
         take(state, EventKind.REFUSED_ALL, number, {"evidence": proof.kept()})
+
+
+@app.command("reassigned")
+def reassigned(
+    path: Annotated[
+        Path, typer.Argument(help="The file: number and date a line; plain, gzip or zip.")
+    ],
+    region: Annotated[str, typer.Option(help="ISO 3166-1 country of its national digits.")] = "",
+    checksum_file: Annotated[
+        Path | None, typer.Option(help="The publisher's digest; else FILE.sha256 and such.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when it ends more than 1 % of what is known.")
+    ] = False,
+) -> None:
+    """End what was decided of numbers that their subscribers gave up, by a published file."""
+    out = Console(highlight=False)
+    settings = Settings()
+    with open_state(settings) as state, closing(Registrar(state)) as registrar:
+        ledger = state.record().ledger
+        try:
+            ends = read_ends(
+                ledger,
+                path,
+                region=region or settings.region,
+                checksum=checksum_file,
+                now=time.time(),
+            )
+            if not force:
+                expect_few(ends, ledger.subscriptions())
+        except ListingError as refused:
+            raise RecordError(str(refused)) from None
+        in_force = carry_out(ends, registrar, actor=actor())
+    for reason in ends.reasons:
+        out.print(reason)
+    out.print(
+        f"{ends.lines:,} lines, {ends.rejected:,} rejected, {ends.known:,} known here, "
+        f"{ends.subscriptions:,} ended"
+    )
+    if not in_force:
+        raise typer.Exit(PENDING)
 
 
 @app.command("reassign")

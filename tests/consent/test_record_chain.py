@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consent.event import Event, EventKind
 from consent.keyring import Keyring
@@ -21,6 +24,9 @@ AT = 1_790_000_000.25
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
     return Keyring.load_or_create(tmp_path / "keyring.json")
+
+
+KEY = SigningKey(Ed25519PrivateKey.generate())
 
 
 @pytest.fixture
@@ -168,6 +174,14 @@ def test_another_ledger(record: Record, tmp_path: Path, keyring: Keyring) -> Non
     assert kept is not None
     fill(record)
     assert flaw(record, kept) == "event 10: a checkpoint is of another ledger"
+
+
+@given(at=st.floats(1e9, 4e9))
+def test_a_checkpoint_holds_as_it_was_signed(at: float) -> None:
+    """Whatever the instant: what its line says is what the signature is of."""
+    mark = Checkpoint.sign("ab" * 16, 7, b"head", at, KEY)
+    assert Checkpoint.parse(mark.line()) == mark
+    Checkpoint.parse(mark.line()).check(TrustedKeys.of([KEY]))
 
 
 def test_checkpoints(record: Record, tmp_path: Path, signer: SigningKey) -> None:

@@ -91,6 +91,8 @@ class Checkpoint:
     @classmethod
     def sign(cls, ledger: str, sequence: int, head: bytes, at: float, key: SigningKey) -> Self:
         """A checkpoint, signed."""
+        # In whole microseconds, as its line says it: what is signed is what can be read.
+        at = datetime.fromtimestamp(at, UTC).timestamp()
         bare = cls(ledger, sequence, head, at)
         signature = key.sign(bare.digest, of=Signed.CHECKPOINT)
         return cls(ledger, sequence, head, at, key.id, signature)

@@ -71,8 +71,10 @@ def rebuild_beside(
         time.sleep(left_seconds)
     if old:
         stage(Stage.REMOVING)
-        store.remove(old)
+        # Nobody need write to what nobody can read, so its stamps go first.
+        store.withdraw(old)
         record.indexes.leave(old)
+        store.remove(old)
     return last
 
 

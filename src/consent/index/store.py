@@ -161,21 +161,32 @@ class IndexStore(ListWriter, EventWriter):
             self._believe(epoch)
             self._shards = range(layout.SHARDS)
 
-    def remove(self, epoch: str) -> None:
-        """Delete the index of another epoch by slices; its stamps go first.
+    def withdraw(self, epoch: str) -> None:
+        """Take the stamps of another epoch's index away: it proves nothing to anybody any more.
 
         Raises IndexRefused for that which is written to, or lies on its side.
         """
+        self._unstamp(self._other_side(epoch))
+
+    def remove(self, epoch: str) -> None:
+        """Delete the index of another epoch by slices. Raises as `withdraw` does."""
+        self._clear(self._other_side(epoch))
+
+    def _other_side(self, epoch: str) -> layout.Side:
         side = layout.side_of(epoch)
         if side is self._side:
             raise IndexRefused(f"index {epoch} lies where {self._epoch} does: it is not removed")
-        self._clear(side)
+        return side
 
-    def _clear(self, side: layout.Side) -> None:
+    def _unstamp(self, side: layout.Side) -> None:
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
             for shard in self._shards:
                 pipe.delete(side.stamp_key(shard))
             pipe.execute()
+
+    def _clear(self, side: layout.Side) -> None:
+        self._unstamp(side)
+        with self._faults(), self._server.pipeline(transaction=False) as pipe:
             mine = {layout.TAGS[shard] for shard in self._shards}
             for client in primaries(self._server, self._servers).values():
                 found = client.scan_iter(match=side.pattern, count=_KEYS_A_SLICE)

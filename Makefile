@@ -25,13 +25,14 @@ help: ## list the targets
 run: $(READY) ## start the service with the shipped packs and a sample registry
 	@exec $(BIN)/screening serve --sample
 
-# Tests wait for services more than they compute, so three processes keep two cores busy; those
-# that hold the service to a time have the machine to themselves. An index server by URL is one for
-# all processes: then there is one.
+# Tests wait for services more than they compute, so three processes keep two cores busy, each with
+# whole files: tests of a file share a service, and go on in their order. Those that hold the service
+# to a time have the machine to themselves. An index server by URL is one for all processes: then
+# there is one.
 TEST_PROCESSES ?= $(if $(SCREENING_REDIS_URL),0,3)
 PYTEST := $(BIN)/python -m pytest
 test: $(READY) $(SUITE) debian $(BUF) ## run every test but those with switches
-	$(PYTEST) --ignore=tests/e2e --ignore=tests/dashboards -m "not timely" -n $(TEST_PROCESSES) --dist worksteal
+	$(PYTEST) --ignore=tests/e2e --ignore=tests/dashboards -m "not timely" -n $(TEST_PROCESSES) --dist loadfile
 	$(PYTEST) --ignore=tests/e2e --ignore=tests/dashboards -m timely
 
 test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)

@@ -89,9 +89,8 @@ class Series:
         begin = np.searchsorted(self.keys, self.keys)
         span = self.at.max() + 3_601.0
         # One axis for all parties, on which an hour of one never reaches another.
-        axis = (
-            self.keys.searchsorted(self.keys) * 0 + np.unique(self.keys, return_inverse=True)[1]
-        ) * (span + 3_601.0) + self.at
+        parties = np.unique(self.keys, return_inverse=True)[1]
+        axis = parties * (span + 3_601.0) + self.at
         first = np.searchsorted(axis, axis - 3_600.0)
         first = np.maximum(first, begin)
         place = np.arange(len(axis))

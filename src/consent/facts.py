@@ -12,15 +12,15 @@ from typing import Final
 
 from consent.category import BIT, NOT_COMMERCIAL
 from consent.conduct import NOTHING, Values
-from consent.terms import MODE_BIT, Terms
+from consent.terms import DAY_SECONDS, HOLIDAY, MODE_BIT, MOST_DAYS, Terms
 
 ALL_BIT: Final = 1 << BIT["all"]
-HOLIDAY_BIT: Final = 1 << 7
+HOLIDAY_BIT: Final = 1 << HOLIDAY
 """Public holidays, after the seven weekdays of `Profile.days`."""
 SIGNALS: Final = "signals.calling"
 """The fact behind every `signals.calling.…`: one read brings them all, or none."""
 
-FREQUENCY_SECONDS: Final = 30 * 86_400
+FREQUENCY_SECONDS: Final = MOST_DAYS * DAY_SECONDS
 
 CALLED_SIDE: Final = frozenset(
     {
@@ -67,10 +67,10 @@ class Consent:
         A consent that does not cover the category is none: consent to insurance is not
         consent to loans. Of the terms only a revocation is looked at.
         """
-        terms = self.terms
-        if terms is not None and terms.takes_back(ALL_BIT | (1 << BIT.get(category, 0)), at):
+        wanted = ALL_BIT | (1 << BIT.get(category, 0))
+        if self.terms is not None and self.terms.taken_back(at) & wanted:
             return ConsentState.REVOKED
-        if not self.categories & (ALL_BIT | (1 << BIT.get(category, 0))):
+        if not self.categories & wanted:
             return ConsentState.NONE
         if self.revoked:
             return ConsentState.REVOKED

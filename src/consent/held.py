@@ -36,17 +36,16 @@ class HeldConsent:
 
     def state(self, now: float) -> ConsentState:
         """What it amounts to at an instant (epoch seconds)."""
-        if self.revoked_at is not None or self._taken_back(now):
+        gone = self.taken_back(now)
+        if self.revoked_at is not None or gone & ALL_BIT or not mask(self.categories) & ~gone:
             return ConsentState.REVOKED
         expired = self.expires and now >= self.expires
         return ConsentState.EXPIRED if expired else ConsentState.GRANTED
 
-    def _taken_back(self, now: float) -> bool:
+    def taken_back(self, now: float) -> int:
+        """The categories (a mask) that it was taken back for in part, as of an instant."""
         terms = Terms.of(self.terms)
-        if terms is None:
-            return False
-        gone = terms.revoked | (terms.revokes if now >= terms.revokes_at else 0)
-        return bool(gone & ALL_BIT) or not mask(self.categories) & ~gone
+        return terms.taken_back(now) if terms else 0
 
     def revoked(self, each: Event) -> Self:
         """The same, taken back by an event."""

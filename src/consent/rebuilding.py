@@ -7,7 +7,6 @@ it has all that was said to be in force. Whoever dies on the way leaves the old 
 was made so far lies on the other side, which the next rebuild clears first.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -17,11 +16,10 @@ from typing import Final
 from consent.index import SHARDS, IndexBehind, IndexStore
 from consent.loading import dnc_generations, restore_lists
 from consent.projection import catch_up
-from consent.record import Record, RecordUnavailable
+from consent.record import Record
 
 MOST_LOOKS: Final = 10
 """At what has changed since, before a rebuild gives up: lists come hours apart."""
-
 
 LEFT_SECONDS: Final = 5.0
 """Until no worker reads the old index: one looks at the record every half second, and one that
@@ -50,22 +48,35 @@ def rebuild_beside(
     """Make the index of a new epoch, put it in force and remove the one before.
 
     `epoch` lies on the other side than the one in force, which goes `left_seconds` after the
-    switch. The answer is the sequence of the ledger through which the new
-    one was complete when it came into force.
+    switch. The answer is the sequence of the ledger through which the new one was complete when
+    it came into force.
 
     Raises IndexUnavailable and its kinds where a server failed or was failed over, LoadError
     where an original is gone, and RecordError where another rebuild has begun; up to the switch
     the old index is then in force as before.
     """
     old = record.index_epoch()
-    record.indexes.begin(epoch)
-    try:
-        last = _make(record, store, folder, epoch=epoch, progress=progress, stage=stage)
-    except BaseException:
-        # Where the record cannot be reached either, `MOST_SECONDS` do it.
-        with contextlib.suppress(RecordUnavailable):
-            record.indexes.give_up(epoch)
-        raise
+    with record.indexes.making(epoch):
+        stage(Stage.MAKING)
+        store.rebuild(
+            epoch,
+            generations=dnc_generations(record, folder),
+            events=record.ledger.events(),
+            last_sequence=record.ledger.last_sequence(),
+            progress=progress,
+        )
+        stage(Stage.FOLLOWING)
+        record.indexes.complete(epoch)
+        for _ in range(MOST_LOOKS):
+            # What was committed before writers knew of this index, and lists that have changed.
+            catch_up(record, store)
+            lists = restore_lists(record, store, folder)
+            # Last, so that a shard that a failover has put back is seen.
+            last = catch_up(record, store)
+            if record.indexes.switch(epoch, lists):
+                break
+        else:
+            raise IndexBehind(f"index {epoch}: lists change faster than they can be written")
     if old and len(store.lost_shards(old)) < SHARDS:
         stage(Stage.LEAVING)
         time.sleep(left_seconds)
@@ -76,34 +87,3 @@ def rebuild_beside(
         record.indexes.leave(old)
         store.remove(old)
     return last
-
-
-def _make(
-    record: Record,
-    store: IndexStore,
-    folder: Path,
-    *,
-    epoch: str,
-    progress: Callable[[int], None],
-    stage: Callable[[Stage], None],
-) -> int:
-    stage(Stage.MAKING)
-    last = record.ledger.last_sequence()
-    store.rebuild(
-        epoch,
-        generations=dnc_generations(record, folder),
-        events=record.ledger.events(),
-        last_sequence=last,
-        progress=progress,
-    )
-    stage(Stage.FOLLOWING)
-    record.indexes.complete(epoch)
-    for _ in range(MOST_LOOKS):
-        # What was committed before writers knew of this index, and lists that have changed.
-        catch_up(record, store)
-        lists = restore_lists(record, store, folder)
-        # Last, so that a shard that a failover has put back is seen.
-        last = catch_up(record, store)
-        if record.indexes.switch(epoch, lists):
-            return last
-    raise IndexBehind(f"index {epoch}: lists change faster than they can be written")

@@ -7,12 +7,11 @@ the zone that the consent names, so that what it permits depends on nothing but 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from consent.category import mask
 from consent.holidays import is_holiday
+from consent.zones import zone_named
 
 MODE_BIT: Final = {"voice": 0, "autodialler": 1, "prerecorded": 2}
 HOLIDAY: Final = 7
@@ -63,11 +62,9 @@ class Terms:
             revokes_at=said.get("revokes_at", 0),
         )
 
-    def takes_back(self, categories: int, at: float) -> bool:
-        """Whether it is revoked for one of these categories (a mask) at an instant."""
-        return bool(
-            self.revoked & categories or (self.revokes & categories and at >= self.revokes_at)
-        )
+    def taken_back(self, at: float) -> int:
+        """The categories (a mask) that it is revoked for at an instant."""
+        return self.revoked | (self.revokes if at >= self.revokes_at else 0)
 
     def outside(self, at: float, *, mode: str, country: str, calls: tuple[int, ...]) -> str:
         """Which term a call does not keep: "effective", "mode", "day", "band", "frequency" or "".
@@ -81,7 +78,7 @@ class Terms:
         if self.modes and not self.modes >> MODE_BIT.get(mode, 0) & 1:
             return "mode"
         if self.days or self.bands:
-            zone = _zone(self.zone)
+            zone = zone_named(self.zone)
             if zone is None:
                 return "band" if self.bands else "day"
             time = datetime.fromtimestamp(at, zone)
@@ -100,11 +97,3 @@ class Terms:
 
 def _bits(places: Any) -> int:
     return sum({1 << place for place in places})
-
-
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None

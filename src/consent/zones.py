@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from consent.plan import BY_CODE, plan_of
 
@@ -9,6 +10,15 @@ UNKNOWN: Final = "Etc/Unknown"
 
 REMEMBERED: Final = 1 << 16
 """Numbers whose zones are kept: the library takes some 60 microseconds for one."""
+
+
+@lru_cache(maxsize=1024)
+def zone_named(name: str) -> ZoneInfo | None:
+    """The zone of an IANA name, or None where the name is none."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 @lru_cache(maxsize=REMEMBERED)

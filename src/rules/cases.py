@@ -15,11 +15,11 @@ from consent.conduct import COUNTS, NAMES, NOTHING, SCALE, Values
 from consent.facts import CALLED_SIDE, NO_PROFILE, Consent, Facts, Profile
 from consent.number import parse_number
 from consent.terms import HOLIDAY, MODE_BIT, MOST_CALLS, MOST_DAYS, Terms
+from consent.zones import zone_named
 from rules.bind import bind
 from rules.call import Call
 from rules.document import Path, Reader
 from rules.explanation import explain
-from rules.hours import zone_named
 from rules.ladder import StageKind
 from rules.ruleset import RuleSet, evaluate
 from rules.safeguard import RULESET as SAFEGUARD

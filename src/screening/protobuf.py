@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from consent.varint import varint
 from screening.answer import Answers, Form
 from screening.lookup import Answered
 from screening.screener import Decision
@@ -54,18 +55,6 @@ class MessageForm(Form):
         """The answer of one decision."""
         text = self._text % ((decision_id.encode(),) * self._ids)
         return text + _LATENCY + varint(latency_us)
-
-
-def varint(number: int) -> bytes:
-    """A number of at least 0 in groups of seven bits, the lowest first."""
-    if number < 0x80:
-        return number.to_bytes()
-    made = bytearray()
-    while number >= 0x80:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
 
 
 class Messages:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
-from consent.category import Category
+from consent.category import BIT, Category
 from consent.event import Event, EventKind
 from consent.held import Held, HeldConsent
 from consent.number import NotE164, NumberClass, format_e164, parse_e164, parse_number
@@ -97,6 +97,7 @@ class ConsentEvidence(_Stated):
         }
 
 
+ModeWord = Literal["voice", "autodialler", "prerecorded"]
 DayWord = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
 
 
@@ -115,9 +116,7 @@ class ConsentTerms(_Stated):
         "only, when absent.",
         examples=["Europe/London"],
     )
-    modes: list[Literal["voice", "autodialler", "prerecorded"]] | None = Field(
-        None, min_length=1, description="Kinds of call."
-    )
+    modes: list[ModeWord] | None = Field(None, min_length=1, description="Kinds of call.")
     calls: int | None = Field(
         None, ge=1, le=MOST_CALLS, description="At most so many calls within `per_days`."
     )
@@ -312,7 +311,7 @@ class Preferences(_Stated):
     days: list[DayWord] = Field(
         default_factory=list, description="Days on which it refuses; every day when empty."
     )
-    modes: list[Literal["voice", "autodialler", "prerecorded"]] = Field(
+    modes: list[ModeWord] = Field(
         default_factory=list, description="Kinds of call it refuses; each when empty."
     )
     zone: str = Field("", description="IANA time zone.", examples=["Europe/London"])
@@ -438,15 +437,13 @@ class ConsentOut(BaseModel):
 def consent_out(held: HeldConsent, *, entity: str, now: float) -> ConsentOut:
     """A held consent for people and programs."""
     state = str(held.state(now))
-    effective, gone = held.terms.get("effective"), set(held.terms.get("revoked", ()))
-    if now >= held.terms.get("revokes_at", now):
-        gone |= set(held.terms.get("revokes", ()))
+    effective, gone = held.terms.get("effective"), held.taken_back(now)
     return ConsentOut(
         id=held.first,
         version=held.version,
         effective_at=instant(effective) if effective else None,
         terms=ConsentTerms.of(held.terms),
-        revoked_for=sorted(gone) or None,
+        revoked_for=sorted(name for name, bit in BIT.items() if gone >> bit & 1) or None,
         revocation=_revocation_out(held.revocation) if held.revocation else None,
         entity=entity,
         state=state,

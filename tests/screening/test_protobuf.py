@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.screening.test_fast_lane import sip_answers, verdicts
 
+from consent.varint import varint
 from rules.ruleset import RuleSet, SipAnswer
 from rules.verdict import Action, Cause, Verdict
 from screening.answer import Answers
-from screening.protobuf import MessageForm, varint
+from screening.protobuf import MessageForm
 from screening.screener import Decision
 from screening.v1 import screening_pb2 as v1
 

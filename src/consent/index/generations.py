@@ -126,8 +126,8 @@ def _form(found: set[bytes]) -> bytes:
 class ListWriter(Target):
     """Writes lists to the index."""
 
-    def __init__(self, url: str, *, connect_timeout_s: float, timeout_s: float) -> None:
-        super().__init__(url, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
+    def __init__(self, url: str, **timeouts: float) -> None:
+        super().__init__(url, **timeouts)
         self._begun: dict[tuple[int, int], set[bytes]] = {}
         """The parts of the manifests of generations that were written here."""
 

@@ -36,6 +36,7 @@ from consent.category import BIT, mask
 from consent.facts import Consent, Profile
 from consent.index.fault import IndexRefused
 from consent.terms import MODE_BIT, Terms
+from consent.varint import read_varint, varint
 
 SHARDS: Final = 256
 
@@ -174,24 +175,6 @@ def pack_int(value: int) -> bytes:
     return value.to_bytes((value.bit_length() + 7) // 8 or 1, "big")
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        shift += 7
-        at += 1
-    return value | data[at] << shift, at + 1
-
-
 REVOKED: Final = 1
 _EXPIRES_32, _EXPIRES_64, _ONE_CATEGORY, _MASK, _TERMS = 2, 4, 8, 16, 32
 _ALL: Final = 1 << BIT["all"]
@@ -216,7 +199,7 @@ def encode_consent(consent: Consent) -> bytes:
         one = bits and not bits & (bits - 1)
         flags |= _ONE_CATEGORY if one else _MASK
         categories = pack_int(bits.bit_length() - 1 if one else bits)
-    data = bytes((flags,)) + expires + _varint(consent.sequence) + terms + categories
+    data = bytes((flags,)) + expires + varint(consent.sequence) + terms + categories
     if len(data) > MAX_VALUE_BYTES:
         raise IndexRefused(f"a consent of {len(data)} bytes, expected {MAX_VALUE_BYTES} at most")
     return data
@@ -227,7 +210,7 @@ def decode_consent(data: bytes) -> Consent:
     if flags & (_EXPIRES_32 | _EXPIRES_64):
         at = 5 if flags & _EXPIRES_32 else 9
         expires = int.from_bytes(data[1:at], "big")
-    sequence, at = _read_varint(data, at)
+    sequence, at = read_varint(data, at)
     if flags & _TERMS:
         terms, at = _decode_terms(data, at)
     if flags & (_ONE_CATEGORY | _MASK):
@@ -237,11 +220,11 @@ def decode_consent(data: bytes) -> Consent:
     return Consent(sequence, bool(flags & REVOKED), expires, categories, terms)
 
 
-def consent_from(sequence: int, body: dict[str, Any], *, revoked: bool = False) -> Consent:
+def consent_from(sequence: int, body: dict[str, Any]) -> Consent:
     """The consent that the body of an event says the whole of (see `consent.event.Event`)."""
     return Consent(
         sequence,
-        revoked,
+        False,
         int(body.get("expires", 0)),
         mask(body["categories"]),
         Terms.of(body.get("terms", {})),
@@ -257,8 +240,8 @@ def _encode_terms(terms: Terms) -> bytes:
         terms.bands.to_bytes(3, "big") if terms.bands else b"",
         often.to_bytes(2, "big") if often else b"",
         _encode_zone(terms.zone) if terms.zone else b"",
-        _varint(terms.revoked) if terms.revoked else b"",
-        _varint(terms.revokes) + terms.revokes_at.to_bytes(4, "big") if terms.revokes else b"",
+        varint(terms.revoked) if terms.revoked else b"",
+        varint(terms.revokes) + terms.revokes_at.to_bytes(4, "big") if terms.revokes else b"",
     )
     return bytes((sum(1 << place for place, part in enumerate(parts) if part),)) + b"".join(parts)
 
@@ -278,9 +261,9 @@ def _decode_terms(data: bytes, at: int) -> tuple[Terms, int]:
     if present & 16:
         zone, at = _decode_zone(data, at)
     if present & 32:
-        revoked, at = _read_varint(data, at)
+        revoked, at = read_varint(data, at)
     if present & 64:
-        revokes, at = _read_varint(data, at)
+        revokes, at = read_varint(data, at)
         revokes_at, at = int.from_bytes(data[at : at + 4], "big"), at + 4
     terms = Terms(
         effective, days, bands, often & 7, zone, often >> 8, often >> 3 & 31,
@@ -320,15 +303,14 @@ _ACTIONS: Final = ("allow", "block")
 def encode_profile(profile: Profile) -> bytes:
     """A byte that says which parts follow, then the parts. Raises IndexRefused past 64 bytes."""
     parts = (
-        _varint(profile.refused) if profile.refused else b"",
-        _varint(profile.accepted) if profile.accepted else b"",
+        varint(profile.refused) if profile.refused else b"",
+        varint(profile.accepted) if profile.accepted else b"",
         profile.bands.to_bytes(3, "big") if profile.bands else b"",
         bytes((profile.days,)) if profile.days else b"",
         bytes((profile.modes,)) if profile.modes else b"",
         _encode_zone(profile.zone) if profile.zone else b"",
         b"".join(
-            _varint(int(digits) << 1 | _ACTIONS.index(action))
-            for digits, action in profile.prefixes
+            varint(int(digits) << 1 | _ACTIONS.index(action)) for digits, action in profile.prefixes
         ),
     )
     present = sum(1 << position for position, part in enumerate(parts) if part)
@@ -356,9 +338,9 @@ def decode_profile(data: bytes) -> Profile:
     refused = accepted = bands = days = modes = 0
     zone, prefixes = "", []
     if present & 1:
-        refused, at = _read_varint(data, at)
+        refused, at = read_varint(data, at)
     if present & 2:
-        accepted, at = _read_varint(data, at)
+        accepted, at = read_varint(data, at)
     if present & 4:
         bands, at = int.from_bytes(data[at : at + 3], "big"), at + 3
     if present & 8:
@@ -368,7 +350,7 @@ def decode_profile(data: bytes) -> Profile:
     if present & 32:
         zone, at = _decode_zone(data, at)
     while at < len(data):
-        packed, at = _read_varint(data, at)
+        packed, at = read_varint(data, at)
         prefixes.append((str(packed >> 1), _ACTIONS[packed & 1]))
     return Profile(refused, accepted, bands, days, modes, zone, tuple(prefixes))
 

@@ -45,11 +45,6 @@ class IndexStore(ListWriter, EventWriter):
     `create`, `attach` or `rebuild` must come before other writes.
     """
 
-    def __init__(
-        self, url: str, *, connect_timeout_s: float = 2.0, timeout_s: float = 10.0
-    ) -> None:
-        super().__init__(url, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
-
     @contextmanager
     def beside(self, epoch: str) -> Iterator["IndexStore"]:
         """The index of another epoch on the same servers. Raises IndexLost if there is none."""

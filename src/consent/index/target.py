@@ -31,7 +31,9 @@ class Target:
     may evict keys.
     """
 
-    def __init__(self, url: str, *, connect_timeout_s: float, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, *, connect_timeout_s: float = 2.0, timeout_s: float = 10.0
+    ) -> None:
         self.url = url
         self._timeouts = {"connect_timeout_s": connect_timeout_s, "timeout_s": timeout_s}
         self._servers = parse_servers(url)

@@ -16,7 +16,7 @@ from consent.held import Held, HeldConsent
 from consent.record.database import RecordError
 from consent.record.schema import NUMBER_LIMIT
 from consent.record.words import nearest
-from consent.terms import MOST_CALLS, MOST_DAYS
+from consent.terms import MODE_BIT, MOST_CALLS, MOST_DAYS
 from consent.zones import zones_of
 
 T = TypeVar("T")
@@ -31,7 +31,6 @@ LADDER_STEPS: Final = ("raised", "ended", "cleared", "paused", "resumed", "rever
 """A stage was reached; its term ended; back on the ground; an appeal was opened; it was rejected;
 a step was undone, with every one after it."""
 
-MODES: Final = ("voice", "autodialler", "prerecorded")
 E164_LIMIT: Final = 10**15
 U32: Final = 2**32
 
@@ -90,17 +89,23 @@ def _whole_terms(event: Event, body: dict[str, Any], *, where: str) -> dict[str,
             raise _refused(where, "body.terms", "has effective, which is not before expires")
         if effective <= event.at:
             terms.pop("effective", None)
-        if ("days" in terms or "bands" in terms) and "zone" not in terms:
-            zones = zones_of(event.called)
-            if len(zones) != 1:
-                problem = f"has no zone for days and bands, and the number may be in {len(zones)}"
-                raise _refused(where, "body.terms", problem)
-            terms["zone"] = zones[0]
+        terms = _in_zone(terms, event.called, where=where)
     elif "effective" in terms:
         raise _refused(where, "body.terms", "has effective: a narrowing counts at once")
     if ("calls" in terms) != ("per_days" in terms):
         raise _refused(where, "body.terms", "has one of calls and per_days, expected both")
     return terms
+
+
+def _in_zone(terms: dict[str, Any], called: int, *, where: str) -> dict[str, Any]:
+    """The terms with the zone of their days and bands: the number's, where they state none."""
+    if "zone" in terms or not {"days", "bands"} & terms.keys():
+        return terms
+    zones = zones_of(called)
+    if len(zones) != 1:
+        problem = f"has no zone for days and bands, and the number may be in {len(zones)}"
+        raise _refused(where, "body.terms", problem)
+    return {**terms, "zone": zones[0]}
 
 
 def needs_held(event: Event) -> bool:
@@ -179,14 +184,7 @@ def _narrowed_terms(
         and (stated["calls"] > held["calls"] or stated["per_days"] < held["per_days"])
     ):
         raise _refused(where, "body.terms", wider.format("calls"))
-    narrowed = {**held, **stated}
-    if ("days" in narrowed or "bands" in narrowed) and "zone" not in narrowed:
-        zones = zones_of(called)
-        if len(zones) != 1:
-            problem = f"has no zone for days and bands, and the number may be in {len(zones)}"
-            raise _refused(where, "body.terms", problem)
-        narrowed["zone"] = zones[0]
-    return narrowed
+    return _in_zone({**held, **stated}, called, where=where)
 
 
 def _complete_revocation(event: Event, held: HeldConsent | None, *, where: str) -> None:
@@ -379,7 +377,7 @@ TERMS: Final[dict[str, Callable[[Any], Any]]] = {
     "effective": _integer(U32, least=1),
     "days": _set_of(_integer(8), least=1),
     "bands": _set_of(_integer(24), least=1),
-    "modes": _set_of(_word(lambda: frozenset(MODES)), least=1),
+    "modes": _set_of(_word(lambda: frozenset(MODE_BIT)), least=1),
     "zone": _word(lambda: _zones() - {""}),
     "calls": _integer(MOST_CALLS + 1, least=1),
     "per_days": _integer(MOST_DAYS + 1, least=1),
@@ -399,7 +397,7 @@ PREFERENCES: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
     "accepted": (_set_of(_category), ()),
     "bands": (_set_of(_integer(24)), ()),
     "days": (_set_of(_integer(8)), ()),
-    "modes": (_set_of(_word(lambda: frozenset(MODES))), ()),
+    "modes": (_set_of(_word(lambda: frozenset(MODE_BIT))), ()),
     "zone": (_word(_zones), ""),
     "prefixes": (_prefixes, ()),
 }

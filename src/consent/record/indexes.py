@@ -3,14 +3,15 @@
 The one instant at which another index comes into force is the commit of `switch`.
 """
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
 from consent.record.catalogue import dnc_in_force
-from consent.record.database import Database, RecordError, hold, next_value
+from consent.record.database import Database, RecordError, RecordUnavailable, hold, next_value
 from consent.record.instant import Clock
 from consent.record.schema import setting
 
@@ -100,6 +101,18 @@ class Indexes:
             next_value(connection, "revision")
             if _epochs(connection).beside == epoch:
                 _set(connection, {BESIDE: ""})
+
+    @contextlib.contextmanager
+    def making(self, epoch: str) -> Iterator[None]:
+        """`begin`, and give the index up where the block raises."""
+        self.begin(epoch)
+        try:
+            yield
+        except BaseException:
+            # Where the record cannot be reached either, `MOST_SECONDS` do it.
+            with contextlib.suppress(RecordUnavailable):
+                self.give_up(epoch)
+            raise
 
     def give_up(self, epoch: str) -> None:
         """What was being made is none."""

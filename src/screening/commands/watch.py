@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from consent.conduct import BLOCK as BLOCK_NUMBERS
 from consent.number import parse_number
 from screening.commands.actor import actor
 from screening.commands.table import table
@@ -104,7 +105,7 @@ def rule(
         if not reason.strip():
             raise typer.BadParameter("naming a number needs --reason, for the audit")
         value = parse_number(number, region=settings.region).value
-        named = value if found.kind == NUMBER else value // 1000
+        named = value if found.kind == NUMBER else value // BLOCK_NUMBERS
         # The audit first: what cannot be kept is not done.
         state.record().audit.append(
             "watch.rule",

@@ -1,7 +1,5 @@
 """What Prometheus sees of the recording: what this worker could not hand over, and the recorder."""
 
-import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +7,7 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from screening.process_status import read_status
 from screening.recording.outbox import Outbox
 from screening.recording.segments import FOLDER, segments
 
@@ -18,11 +17,7 @@ STALE_SECONDS: Final = 5.0
 
 def recorder_status(folder: Path) -> dict[str, Any] | None:
     """What the recorder of a state folder last said of itself, None where none runs."""
-    try:
-        status = json.loads((folder / STATUS).read_bytes())
-        return dict(status) if abs(time.time() - status["at"]) < STALE_SECONDS else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return read_status(folder / STATUS, stale_seconds=STALE_SECONDS)
 
 
 class RecordingCounts(Collector):

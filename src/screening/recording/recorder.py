@@ -8,7 +8,6 @@ so that they cost a call nothing.
 import contextlib
 import gc
 import hashlib
-import json
 import logging
 import os
 import selectors
@@ -27,6 +26,7 @@ from consent.signing import SigningKey
 from rules.verdict import Cause
 from screening.decision_id import RecentCalls
 from screening.logs import log_to_stderr, log_where
+from screening.process_status import write_status
 from screening.recording.counts import STATUS
 from screening.recording.decision import Records, Tokens
 from screening.recording.outbox import OWN, SOCKET, short_path
@@ -341,10 +341,7 @@ class Server:
             os._exit(0)
 
     def _write_status(self) -> None:
-        beside = self._folder / (STATUS + ".new")
-        with contextlib.suppress(OSError):
-            beside.write_text(json.dumps(self._recorder.status()))
-            beside.replace(self._folder / STATUS)
+        write_status(self._folder / STATUS, self._recorder.status())
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ Invariants:
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ from screening.watching.party import (
     VOUCHED,
     Counts,
     Party,
+    Table,
 )
 from screening.watching.seen import Seen
 
@@ -155,53 +156,6 @@ _NAMES: Final = (
 )  # fmt: skip
 
 
-class Table:
-    """The parties of a kind: those met first, and those that called on several days."""
-
-    def __init__(self, most: int) -> None:
-        self.forgotten = 0
-        self._most = most
-        self._met: OrderedDict[int | str, Party] = OrderedDict()
-        self._established: OrderedDict[int | str, Party] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._met) + len(self._established)
-
-    def __iter__(self) -> Iterator[Party]:
-        yield from self._met.values()
-        yield from self._established.values()
-
-    def get(self, key: int | str) -> Party | None:
-        """The party of a key, which was met just now."""
-        party = self._established.get(key)
-        if party is not None:
-            self._established.move_to_end(key)
-            return party
-        party = self._met.get(key)
-        if party is None:
-            return None
-        if party.days < 2:
-            self._met.move_to_end(key)
-            return party
-        del self._met[key]
-        self._put(self._established, party)
-        return party
-
-    def peek(self, key: int | str) -> Party | None:
-        """The party of a key."""
-        return self._established.get(key) or self._met.get(key)
-
-    def add(self, party: Party) -> None:
-        """Take a party in."""
-        self._put(self._established if party.days >= 2 else self._met, party)
-
-    def _put(self, table: OrderedDict[int | str, Party], party: Party) -> None:
-        if len(table) >= self._most:
-            self.forgotten += 1
-            table.popitem(last=False)
-        table[party.key] = party
-
-
 class Detector:
     """What all parties do, and who departs from it."""
 
@@ -298,10 +252,7 @@ class Detector:
                 self._count(trunk, call, fresh=fresh, unit=True)
 
     def _count(self, party: Party, call: Call, *, fresh: bool, unit: bool) -> None:
-        counts = party.bin
-        if counts is None:
-            counts = party.bin = [0.0] * MARKS
-            self._bins[party] = None
+        counts = self._bin(party)
         counts[CALLS] += 1
         counts[UNITS] += unit
         counts[FRESH] += fresh

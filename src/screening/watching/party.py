@@ -5,6 +5,8 @@ week in which the party called at all.
 """
 
 import math
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 NUMBER, BLOCK, ENTITY, TRUNK, NEIGHBOURS = "number", "block", "entity", "trunk", "neighbours"
@@ -212,6 +214,53 @@ class Party:
         party.how = {hour: (value, week) for hour, value, week in state["how"]}
         party.hod = {hour: (value, day) for hour, value, day in state["hod"]}
         return party
+
+
+class Table:
+    """The parties of a kind: those met first, and those that called on several days."""
+
+    def __init__(self, most: int) -> None:
+        self.forgotten = 0
+        self._most = most
+        self._met: OrderedDict[int | str, Party] = OrderedDict()
+        self._established: OrderedDict[int | str, Party] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._met) + len(self._established)
+
+    def __iter__(self) -> Iterator[Party]:
+        yield from self._met.values()
+        yield from self._established.values()
+
+    def get(self, key: int | str) -> Party | None:
+        """The party of a key, which was met just now."""
+        party = self._established.get(key)
+        if party is not None:
+            self._established.move_to_end(key)
+            return party
+        party = self._met.get(key)
+        if party is None:
+            return None
+        if party.days < 2:
+            self._met.move_to_end(key)
+            return party
+        del self._met[key]
+        self._put(self._established, party)
+        return party
+
+    def peek(self, key: int | str) -> Party | None:
+        """The party of a key."""
+        return self._established.get(key) or self._met.get(key)
+
+    def add(self, party: Party) -> None:
+        """Take a party in."""
+        self._put(self._established if party.days >= 2 else self._met, party)
+
+    def _put(self, table: OrderedDict[int | str, Party], party: Party) -> None:
+        if len(table) >= self._most:
+            self.forgotten += 1
+            table.popitem(last=False)
+        table[party.key] = party
 
 
 def _kept(entry: tuple[float, int] | None, now: int, keeps: float) -> float:

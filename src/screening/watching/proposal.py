@@ -7,6 +7,7 @@ trunk by its name. Who knows the number may have it named instead.
 import json
 from typing import Final
 
+from consent.conduct import BLOCK as BLOCK_NUMBERS
 from screening.watching.detector import Finding
 from screening.watching.party import BLOCK, ENTITY, NEIGHBOURS, NUMBER, TRUNK
 
@@ -28,7 +29,7 @@ def condition(finding: Finding, *, number: int = 0) -> str:
     if number and kind == NUMBER:
         return f'calling.number == "+{number}"'
     if number:
-        return f'calling.number.startsWith("+{number // 1000}")'
+        return f'calling.number.startsWith("+{number // BLOCK_NUMBERS}")'
     if kind == BLOCK:
         return f"{_UNKNOWN} && signals.block.distinct_called_1h > {calls}"
     return f"signals.calling.distinct_called_1h > {calls} && {_answers(finding)}"

@@ -30,6 +30,7 @@ from consent.keyring import Keyring, KeyringError
 from consent.record import RecordError, RecordUnavailable, Warned
 from consent.record.warnings import DISMISSED, OPEN, Warnings
 from screening.logs import log_to_stderr, log_where
+from screening.process_status import write_status
 from screening.recording.segments import FOLDER
 from screening.settings import Settings
 from screening.state import State, open_files
@@ -310,8 +311,7 @@ def _write_status(
             "given_up": webhook.given_up,
             "failure": webhook.failure,
         }
-    with contextlib.suppress(OSError), written_whole(folder / STATUS) as file:
-        file.write(json.dumps(said).encode())
+    write_status(folder / STATUS, said)
 
 
 class _Ending:

@@ -173,6 +173,8 @@ class Warnings:
 
     def bound(self, most: int = MOST_WAITING) -> int:
         """Give up telling the oldest of more than so many that wait; how many those were."""
+        if self.waiting() <= most:
+            return 0
         waiting = select(warning.c.id).where(warning.c.next_us.is_not(None))
         with self._database.write() as connection:
             newest = waiting.order_by(warning.c.at_us.desc(), warning.c.id).offset(most)

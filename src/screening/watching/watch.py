@@ -40,7 +40,7 @@ from screening.watching.events import number_of, token_of
 from screening.watching.following import Follower
 from screening.watching.party import BLOCK, ENTITY, NUMBER
 from screening.watching.proposal import rule
-from screening.watching.webhook import Webhook
+from screening.watching.webhook import Telling, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +259,9 @@ def run(
             raise ValueError(f"{settings.watch_secret}: expected a secret of 16 bytes or more")
         webhook = Webhook(settings.watch_webhook, secret=secret)
     ending = _Ending(by_input=by_input)
-    with only(state.folder):
+    with only(state.folder), contextlib.ExitStack() as telling:
+        if webhook is not None:
+            telling.enter_context(Telling(webhook, lambda: state.record().warnings))
         watch = Watch(
             state.folder,
             state.keyring,
@@ -278,8 +280,6 @@ def run(
                 if time.monotonic() >= status_at:
                     watch.hear(warnings)
                     counts = warnings.counts()
-                    if webhook is not None:
-                        webhook.tell(warnings)
             except (RecordUnavailable, RecordError, OSError) as gone:
                 watch.failure = str(gone)
             if time.monotonic() >= status_at:

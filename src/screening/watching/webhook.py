@@ -5,20 +5,22 @@ which is `t=<epoch seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.<body>` under the sha
 refuses a `t` that is old, and takes an `Idempotency-Key` once.
 """
 
+import contextlib
 import hashlib
 import hmac
 import http.client
 import logging
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import orjson
 
-from consent.record import Warned
+from consent.record import RecordError, RecordUnavailable, Warned
 from consent.record.warnings import Warnings
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 3_600.0
 GIVE_UP_SECONDS: Final = 3 * 86_400.0
 TIMEOUT_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 1.0
 
 
 def signature(body: bytes, *, secret: bytes, at: int) -> str:
@@ -63,6 +66,31 @@ def shown(warned: Warned) -> dict[str, Any]:
         "decided": warned.decided,
         "decided_by": warned.decided_by,
     }
+
+
+class Telling:
+    """Tells a webhook in a thread of its own: a receiver that hangs holds up nobody who watches."""
+
+    def __init__(self, webhook: "Webhook", warnings: Callable[[], Warnings]) -> None:
+        self._webhook = webhook
+        self._warnings = warnings
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(TIMEOUT_SECONDS)
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            # While the record is gone nothing is found either, which the watch says of itself.
+            with contextlib.suppress(RecordUnavailable, RecordError):
+                self._webhook.tell(self._warnings())
+            self._ending.wait(LOOK_SECONDS)
 
 
 class Webhook:

@@ -80,7 +80,12 @@ def _decide(record: Record, manifest: dict[str, Any]) -> None:
         (
             each["called"],
             EventKind.CONSENT_GRANTED,
-            {"entity": entities[each["entity"]], "categories": each["categories"], "expires": 0},
+            {
+                "entity": entities[each["entity"]],
+                "categories": each["categories"],
+                "expires": 0,
+                **({"terms": each["terms"]} if "terms" in each else {}),
+            },
         )
         for each in manifest["consent"]
     ]

@@ -139,9 +139,9 @@ class Profile:
 NO_PROFILE: Final = Profile()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Facts:
-    """One read of the index for one call.
+    """One read of the index for one call, which nobody changes: many calls may share it.
 
     `listed` has the bit of every category whose do-not-call bitmap was read and names the
     number; `personal` is the subscriber's own entry for the calling number: "", "allow" or

@@ -1,6 +1,6 @@
 """Time zones that a number may be in, for time bands."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -21,7 +21,6 @@ def zone_named(name: str) -> ZoneInfo | None:
         return None
 
 
-@lru_cache(maxsize=REMEMBERED)
 def zones_of(value: int) -> tuple[str, ...]:
     """The IANA zones that an E.164 number may be in, () where nothing is known of it.
 
@@ -30,18 +29,41 @@ def zones_of(value: int) -> tuple[str, ...]:
     each. The smaller countries of a shared code have what their prefix says, not the whole
     code's, which for Jamaica would be North America.
     """
-    import phonenumbers
-    from phonenumbers import timezone
-
     digits = str(value)
     plan = plan_of(digits)
     if plan is None:
         return ()
+    return _of_codes().get(plan.code) or _looked_up(digits, plan.country)
+
+
+@cache
+def _of_codes() -> dict[str, tuple[str, ...]]:
+    """The zones of country codes of which each number has the same: four out of five codes."""
+    from phonenumbers.tzdata import TIMEZONE_DATA
+
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for prefix, zones in TIMEZONE_DATA.items():
+        plan = plan_of(prefix)
+        if plan is not None:
+            found.setdefault(plan.code, set()).add(zones)
+    return {
+        code: zones
+        for code, (zones, *others) in found.items()
+        if not others and UNKNOWN not in zones
+    }
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _looked_up(digits: str, country: str) -> tuple[str, ...]:
+    """By the library; `country` is that of the number's plan."""
+    import phonenumbers
+    from phonenumbers import timezone
+
     try:
         parsed = phonenumbers.parse(f"+{digits}")
     except phonenumbers.NumberParseException:
         return ()
-    if plan.country == BY_CODE[plan.code].country:
+    if country == BY_CODE[str(parsed.country_code)].country:
         zones = timezone.time_zones_for_number(parsed)
     else:
         zones = ()

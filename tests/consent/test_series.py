@@ -1,6 +1,7 @@
 """Series: each row of the tables names the numbers it should, and no others."""
 
 import itertools
+from random import Random
 from zoneinfo import ZoneInfo
 
 import phonenumbers
@@ -172,6 +173,16 @@ def test_any_value_has_at_most_one_series_of_its_country(value: int, country: st
 def test_zones_of_a_district(text: str, zones: set[str]) -> None:
     """A number of one zone has that zone among its candidates."""
     assert zones <= set(zones_of(parse_number(text).value))
+
+
+def test_a_code_of_one_zone_has_it_for_every_number() -> None:
+    """What is known of a whole country code is what the library says of each of its numbers."""
+    drawn = Random(1)
+    for code in ("86", "91", "33", "49", "81", "55", "52", "234"):
+        for length in range(7, 12):
+            digits = f"{code}{drawn.randrange(10 ** (length - 1), 10**length)}"
+            parsed = phonenumbers.parse(f"+{digits}")
+            assert zones_of(int(digits)) == timezone.time_zones_for_geographical_number(parsed)
 
 
 def test_zones_hold_everywhere_a_number_can_be() -> None:

@@ -4,7 +4,8 @@ Invariants:
 - an answer is "no" only if the stamp read after the facts, in the same pipeline, is of this
   epoch, lists the generation asked and has not gone back in the ledger's sequence;
 - nothing raises on the way of a call: what could not be read is named in `Facts.unknown`;
-- a call asks one node, and where a cluster sends it to another one, that one after it.
+- a call asks one node, and where a cluster sends it to another one, that one after it; of a
+  cluster it may ask a second one at the same time, for the signals of the calling number.
 """
 
 import asyncio
@@ -13,13 +14,13 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 from consent.conduct import NOTHING, Values, combined, unpack
 from consent.facts import NO_PROFILE, SIGNALS, UNKNOWN, Facts
 from consent.index import layout
-from consent.index.address import parse_servers
+from consent.index.address import Kind, parse_servers
 from consent.index.link import Redirected, Timing, encode_command
 from consent.index.nodes import Nodes
 
@@ -31,6 +32,9 @@ SIGNALS_SECONDS: Final = 10.0
 _SIGNAL_STAMPS: Final = tuple(
     encode_command(b"HGET", layout.conduct_key(shard), b"g") for shard in range(layout.SHARDS)
 )
+_unpacked: Final = lru_cache(maxsize=1 << 14)(unpack)
+"""Callers are asked about again, and of many the values are those of many others."""
+
 _MOST_PLANS: Final = 1024
 _MOST_READS: Final = 4
 """Of one call: it may be sent to another node, may learn how a list is written, and that a consent
@@ -158,6 +162,7 @@ class IndexReader:
             parse_servers(url), timing=timing, most_waiting=most_waiting, tls=tls
         )
         self.stale = 0
+        self._of_several: Final = self.nodes.servers.kind is Kind.CLUSTER
         self._wall = wall
         self._index = _Index(epoch)
 
@@ -221,14 +226,14 @@ class IndexReader:
 
     def read(self, question: Question, *, deadline: float, done: Callable[[Facts], None]) -> None:
         """The same without a coroutine: `done` is called once, maybe before this returns."""
-        if question.signals and question.calling:
+        if self._of_several and question.signals and question.calling:
             done = self._with_signals(question.calling, deadline, done)
         self._read(question, deadline, done, _MOST_READS)
 
     def _with_signals(
         self, calling: int, deadline: float, done: Callable[[Facts], None]
     ) -> Callable[[Facts], None]:
-        """Ask for the signals of the calling number, maybe of another node, at the same time.
+        """Ask the node of the calling number for its signals, at the same time.
 
         The answer takes the facts of the called side; `done` has both, whichever comes first.
         """
@@ -242,9 +247,8 @@ class IndexReader:
                 done(_joined(cast("Facts", facts), cast("Values | None", signals)))
 
         shard = layout.shard_of(calling)
-        key = layout.signals_key(calling)
         self.nodes.route[shard].ask(
-            b"*2\r\n$5\r\nHVALS\r\n$%d\r\n%b\r\n%b" % (len(key), key, _SIGNAL_STAMPS[shard]),
+            b"".join(_signal_commands(calling, shard)),
             expected=2,
             deadline=deadline,
             settle=lambda replies: join(self._signals(shard, replies)),
@@ -265,7 +269,9 @@ class IndexReader:
                 return None
             if abs(self._wall() - int(written)) > SIGNALS_SECONDS:
                 return None
-            return combined([unpack(each) for each in values]) if values else NOTHING
+            if not values:
+                return NOTHING
+            return _unpacked(values[0]) if len(values) == 1 else combined([*map(unpack, values)])
         except (ValueError, TypeError, IndexError) as error:
             self._fault(shard, error)
             return None
@@ -298,7 +304,9 @@ class IndexReader:
         called = question.called
         block, offset = divmod(called, layout.BLOCK)
         tag = layout.TAGS[shard]
-        commands = []
+        commands: list[bytes] = []
+        if question.signals and question.calling and not self._of_several:
+            commands += _signal_commands(question.calling, layout.shard_of(question.calling))
         if plan.looks:
             place, bit = b"%d" % block, b"%d" % offset
             for _, name, width in plan.looks:
@@ -463,6 +471,14 @@ class IndexReader:
                 return None
 
         listed, at = 0, 0
+        signals: Values = NOTHING
+        if question.signals and question.calling and not self._of_several:
+            seen = self._signals(layout.shard_of(question.calling), replies[:2])
+            at = 2
+            if seen is None:
+                unknown |= {SIGNALS}
+            else:
+                signals = seen
         for category, _, width in looks:
             found = replies[at]
             at += 1
@@ -485,7 +501,12 @@ class IndexReader:
             at += 1
         calls = replies[at] if question.frequency and question.entity else None
 
-        if profile is consent is calls is None and not personal and not unknown:
+        if (
+            profile is consent is calls is None
+            and signals is NOTHING
+            and not personal
+            and not unknown
+        ):
             facts = plan.listed.get(listed)
             if facts is None:
                 facts = plan.listed[listed] = Facts(listed, generations=plan.read)
@@ -496,9 +517,15 @@ class IndexReader:
             held,
             personal,
             plan.read,
-            entity_calls=layout.hours(calls) if calls else (),
-            unknown=unknown,
+            unknown,
+            signals,
+            layout.hours(calls) if calls else (),
         )
+
+
+def _signal_commands(calling: int, shard: int) -> tuple[bytes, bytes]:
+    key = layout.signals_key(calling)
+    return b"*2\r\n$5\r\nHVALS\r\n$%d\r\n%b\r\n" % (len(key), key), _SIGNAL_STAMPS[shard]
 
 
 def _joined(facts: Facts, signals: Values | None) -> Facts:

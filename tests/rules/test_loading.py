@@ -178,7 +178,7 @@ BREAKS = [
      "called_country is ISO 3166-1"),
     ("packs.toml", 'pack = "cn"', "", "packs.toml:6:1: pack is missing"),
     ("cn/rules.toml", 'name = "cn"', 'name = "us"', 'the set "us" lies in the folder "cn"'),
-    ("cn/rules.toml", 'default = "allow"', "default = allow", "cn/rules.toml:18:11: not TOML"),
+    ("cn/rules.toml", 'default = "allow"', "default = allow", "cn/rules.toml:24:11: not TOML"),
     ("default/cases.toml", 'rule = "default.dno"', 'rule = "default.dmo"',
      'did you mean "default.dno"?'),
 ]  # fmt: skip

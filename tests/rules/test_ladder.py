@@ -1,5 +1,7 @@
 """The ladder: who climbs it, when, and who does not."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,11 @@ from rules.ladder import (
     weigh,
 )
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "ladder"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+FOLDER = DEPLOY / "ladder"
+RULES = DEPLOY / "rules"
+LANGUAGE = {"cn": "zh-Hans", "fr": "fr", "gb": "cy", "in": "hi", "us": "es"}
+"""The language of a country's notices beside English."""
 NOW = 1_790_000_000.0
 
 
@@ -41,14 +47,58 @@ def step(
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped(path: Path) -> None:
-    """The shipped ladders load, begin with a notice, and have each notice in two languages."""
+    """Each shipped ladder loads, and begins with a notice; its sources are marked, its notices in
+    one and the same two languages."""
     ladder = shipped(path.stem)
     assert ladder.jurisdiction == path.stem.upper()
     assert ladder.stages[0].kind is StageKind.NOTICE
+    languages = {frozenset(stage.notice) for stage in ladder.stages}
+    assert languages == {frozenset({"en", LANGUAGE[path.stem]})}
     for stage in ladder.stages:
-        assert {"en"} < set(stage.notice)
+        assert stage.source.startswith(("[s] ", "[k] "))
         for text in stage.notice.values():
-            text.format(caller="x", since="x", complainants=1, appeal="x")
+            told = text.format(caller="CALLER", since="SINCE", complainants=7, appeal="APPEAL")
+            assert {"CALLER", "SINCE", "7", "APPEAL"} <= set(re.findall(r"[A-Z]{5,}|\d", told))
+
+
+def test_every_pack_has_its_ladder() -> None:
+    """Who ships rules for a country ships its ladder, and the rules block and warn by it."""
+    packs = {path.parent.name: path for path in RULES.glob("*/rules.toml")}
+    ladders = {path.stem for path in FOLDER.glob("*.toml")}
+    assert set(LANGUAGE) == set(packs) - {"default"} == ladders
+    for country in LANGUAGE:
+        rules = {rule["id"]: rule for rule in tomllib.loads(packs[country].read_text())["rule"]}
+        for stage, action in (("suspended", "block"), ("restricted", "warn")):
+            rule = rules[f"{country}.entity.{stage}"]
+            assert (rule["then"], rule["cause"]) == (action, "escalation")
+            assert "call.authenticated" in rule["when"]
+
+
+@pytest.mark.parametrize("country", sorted(LANGUAGE))
+def test_from_the_notice_to_the_ground(country: str) -> None:
+    """Who is complained of every day climbs every stage in order, none before its grace; who is
+    left in peace then is back on the ground after the last term and the decay."""
+    ladder = shipped(country)
+    standing, at, kinds = Standing(), NOW, []
+    while len(kinds) < len(ladder.stages):
+        at += DAY / 2
+        found = step(ladder, standing, complaints(6, at=at - 1), at=at)
+        if found is None:
+            continue
+        if found.kind is StepKind.RAISED:
+            assert not standing.level or at >= standing.since + found.stage.grace
+            kinds.append(found.stage.kind)
+        standing = standing.after(found)
+    assert kinds == [stage.kind for stage in ladder.stages]
+    last = complaints(6, at=at - 1)
+    cleared = None
+    while standing.level:
+        at += DAY
+        cleared = step(ladder, standing, last, at=at)
+        standing = standing.after(cleared) if cleared else standing
+    assert cleared is not None
+    assert cleared.kind is StepKind.CLEARED
+    assert at >= last[0].at + ladder.decay
 
 
 def test_climbs_stage_by_stage() -> None:

@@ -20,23 +20,6 @@ AREAS = ("202", "206", "303", "312", "404", "415", "512", "602", "617", "702", "
 
 RULES = """
 [[rule]]
-id = "us.entity.suspended"
-when = 'entity.stage in ["suspended", "exposed"] && call.authenticated'
-then = "block"
-cause = "escalation"
-why = "Suspended after complaints."
-source = "test"
-
-[[rule]]
-id = "us.entity.restricted"
-when = 'entity.stage == "restricted" && call.authenticated'
-then = "warn"
-cause = "escalation"
-why = "Restricted after complaints."
-source = "test"
-label = { en = "Restricted" }
-
-[[rule]]
 id = "us.sold"
 when = 'call.display_name == "Sold"'
 then = "block"

@@ -88,21 +88,29 @@ class Keeper:
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""
+        code, _, errors = await self._ended(*words)
+        if code:
+            return f"screening {' '.join(words)} ended with {code}: {errors.strip()[-500:]}"
+        return ""
+
+    async def ask(self, *words: str) -> tuple[str, str]:
+        """Run a command of ours so, and give what it printed and what it complained of."""
+        return (await self._ended(*words))[1:]
+
+    async def _ended(self, *words: str) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "screening", *words,
             env={**os.environ, **self._state.environment},
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
         self._running.add(process)
-        _, errors = await process.communicate()
+        printed, errors = await process.communicate()
         self._running.discard(process)
-        if process.returncode:
-            said = errors.decode("utf-8", "replace").strip()[-500:]
-            return f"screening {' '.join(words)} ended with {process.returncode}: {said}"
-        return ""
+        code = process.returncode or 0
+        return code, printed.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
 
     async def stop(self) -> None:
         """End what still runs apart; the next start begins it anew."""

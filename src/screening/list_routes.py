@@ -1,12 +1,14 @@
 """Lists over HTTP: what is in force, each with its generations; load a file, roll back."""
 
 import asyncio
+import contextlib
 import pathlib as files
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from consent.category import Category
 from consent.durable import temporary
@@ -19,6 +21,25 @@ from screening.service import Service
 
 UPLOADS: Final = "uploads"
 UPLOAD_LIMIT_BYTES: Final = 8 << 30
+
+_FILE: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+class ReassignedOut(BaseModel):
+    """What a file of reassigned numbers has ended here."""
+
+    state: Literal["in_force", "pending"]
+    lines: int = Field(description="How many the file has.")
+    rejected: int = Field(description="How many of them are no number and date.")
+    known: int = Field(description="Of how many numbers something was decided here.")
+    ended: int = Field(description="How many subscriptions lost something.")
+    reasons: list[str] = Field(description="The first rejected lines, each with its reason.")
+
 
 Name = Annotated[str, Path(pattern="^[a-z0-9][a-z0-9._-]{0,63}$", description="The list's name.")]
 
@@ -63,12 +84,7 @@ def list_routes(
         "nothing. With Content-Digest or Repr-Digest (RFC 9530: sha-256, sha-512) the body must "
         "have that digest.",
         responses=changes,
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/octet-stream": {"schema": {"type": "string"}}},
-            }
-        },
+        openapi_extra=_FILE,
     )
     async def load(
         request: Request,
@@ -89,15 +105,7 @@ def list_routes(
         words += ["--category", category] if category else []
         words += ["--column", column] if column else []
         words += ["--force"] if force else []
-        with temporary(service.state.folder / UPLOADS) as (file, path):
-            size = 0
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > UPLOAD_LIMIT_BYTES:
-                    raise Refused(413, "Body too large", f"over {UPLOAD_LIMIT_BYTES:,} bytes")
-                await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(file.flush)
-            await asyncio.to_thread(_expect_digests, request, path)
+        async with _uploaded(request, service) as path:
             await _run(service, "lists", "load", name, str(path), *words)
         return await service.on_record(_shown, service, name)
 
@@ -112,14 +120,75 @@ def list_routes(
         await _run(service, "lists", "rollback", name, "--by", holder.name)
         return await service.on_record(_shown, service, name)
 
+    @app.post(
+        "/v1/lists/reassigned-numbers",
+        tags=["lists"],
+        summary="End what was decided of numbers that their subscribers gave up.",
+        description="The body is a published file: number and day of disconnection a line, plain, "
+        "gzip or zip. What was decided until the end of that day ends, in the ledger and at once; "
+        "what was decided since stays. Files that would end more than 1 % a day of those known "
+        "here are refused until `force` confirms it; the same file again changes nothing. Digests "
+        "as for any list.",
+        responses={
+            **{code: each for code, each in changes.items() if code != 404},
+            200: {"model": ReassignedOut},
+            202: {
+                "model": ReassignedOut,
+                "description": "Recorded; in force once the index is back.",
+            },
+        },
+        openapi_extra=_FILE,
+    )
+    async def reassigned(
+        request: Request,
+        response: Response,
+        holder: Holder,
+        region: Annotated[str, Query(pattern="^([A-Z]{2})?$")] = "",
+        force: Annotated[bool, Query(description="Also when it ends more than its guard.")] = False,
+    ) -> ReassignedOut:
+        words = ["--json", "--by", holder.name]
+        words += ["--region", region] if region else []
+        words += ["--force"] if force else []
+        async with _uploaded(request, service) as path:
+            await service.on_record(service.record)
+            printed, errors = await service.ask_apart("subscriber", "reassigned", str(path), *words)
+        if not printed:
+            raise _refused(errors)
+        told = ReassignedOut.model_validate_json(printed)
+        response.status_code = 202 if told.state == "pending" else 200
+        return told
+
+
+@contextlib.asynccontextmanager
+async def _uploaded(request: Request, service: Service) -> AsyncIterator[files.Path]:
+    """The file in the body of a request, for as long as it is needed.
+
+    Raises Refused for one that is too large, or that has another digest than it is said to have.
+    """
+    with temporary(service.state.folder / UPLOADS) as (file, path):
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > UPLOAD_LIMIT_BYTES:
+                raise Refused(413, "Body too large", f"over {UPLOAD_LIMIT_BYTES:,} bytes")
+            await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(file.flush)
+        await asyncio.to_thread(_expect_digests, request, path)
+        yield path
+
 
 async def _run(service: Service, *words: str) -> None:
     """Run a command of ours apart: a nation's list would hold up calls for minutes."""
     failure = await service.run_apart(*words)
     if failure:
-        _, _, reason = failure.partition("error: ")
-        raise Refused(422, "List refused", " ".join(reason.split()) or failure, field="body")
+        raise _refused(failure)
     await service.follow_record()
+
+
+def _refused(complaints: str) -> Refused:
+    """What a command says when it refuses a file, as the answer to who sent it."""
+    _, _, reason = complaints.partition("error: ")
+    return Refused(422, "List refused", " ".join(reason.split()) or complaints, field="body")
 
 
 def _expect_digests(request: Request, path: files.Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from consent.event import Event, EventKind
 from consent.facts import ConsentState
@@ -20,16 +20,25 @@ from consent.held import Held
 from consent.listing import ListingError, open_source
 from consent.listing.checksum import published, verify
 from consent.number import NotE164, parse_e164
+from consent.record import Record
 from consent.record.ledger import Ledger
+from consent.terms import DAY_SECONDS
 from screening.registrar import Registrar
 
 GUARD: Final = 0.01
-"""Of the subscriptions known here, the share that one file may end unconfirmed."""
+"""Of the subscriptions known here, the share that files may end unconfirmed in a day."""
 
 GUARD_FLOOR: Final = 10
-"""Subscriptions that it may end however few are known."""
+"""Subscriptions that they may end in a day however few are known."""
+
+MOST_DAYS: Final = 31
+"""A file after a longer pause may end no more than one after this."""
+
+AUDITED: Final = "reassigned-numbers"
+"""The subject under which the audit has what files have ended."""
 
 AT_ONCE: Final = 500
+MOST_AUDITED: Final = 10_000
 LINE_BYTES: Final = 1024
 MOST_SHOWN: Final = 20
 _LINE: Final = re.compile(r'"?([+0-9() .-]{3,32})"?\s*[,;\t]\s*"?(\d{4})-?(\d{2})-?(\d{2})"?')
@@ -52,6 +61,17 @@ class Ends:
     def subscriptions(self) -> int:
         """How many numbers lose something."""
         return len({each.called for each in self.events})
+
+    def report(self, *, in_force: bool) -> dict[str, Any]:
+        """What came of the file, for whoever sent it."""
+        return {
+            "state": "in_force" if in_force else "pending",
+            "lines": self.lines,
+            "rejected": self.rejected,
+            "known": self.known,
+            "ended": self.subscriptions,
+            "reasons": self.reasons,
+        }
 
     def reject(self, line: int, reason: str) -> None:
         self.rejected += 1
@@ -80,22 +100,41 @@ def read_ends(
     return ends
 
 
-def expect_few(ends: Ends, subscriptions: int) -> None:
-    """Raises ListingError where a file ends more than its guard of the subscriptions known."""
-    allowed = max(GUARD_FLOOR, int(GUARD * subscriptions))
+def expect_few(ends: Ends, record: Record, *, now: float) -> None:
+    """Raises ListingError where a file ends more than its guard of the subscriptions known.
+
+    The guard is of each day since a file was last taken; what files have ended unconfirmed within
+    the last 24 hours is part of it, so that many small files are held as one large one is.
+    """
+    subscriptions = record.ledger.subscriptions()
+    taken = record.audit.of(AUDITED, MOST_AUDITED)
+    days = 1.0
+    if taken:
+        days = min(max(days, (now - taken[0].at) / DAY_SECONDS), MOST_DAYS)
+    ended = sum(
+        each.detail["ended"]
+        for each in taken
+        if each.at > now - DAY_SECONDS and not each.detail["confirmed"]
+    )
+    allowed = max(GUARD_FLOOR, int(GUARD * days * subscriptions)) - ended
     if ends.subscriptions > allowed:
         raise ListingError(
-            f"{ends.subscriptions} of {subscriptions} subscriptions would end, expected {allowed} "
-            "at most: held until --force confirms it"
+            f"{ends.subscriptions} of {subscriptions} subscriptions would end, and {ended} have "
+            f"within a day; expected {max(0, allowed)} more at most: held until --force confirms it"
         )
 
 
-def carry_out(ends: Ends, registrar: Registrar, *, actor: str) -> bool:
+def carry_out(
+    ends: Ends, record: Record, registrar: Registrar, *, actor: str, confirmed: bool = False
+) -> bool:
     """Append what the file ends; whether it is in force. To be broken off and begun again."""
     in_force = True
-    for first in range(0, len(ends.events), AT_ONCE):
+    for first in range(0, max(1, len(ends.events)), AT_ONCE):
         some = ends.events[first : first + AT_ONCE]
         in_force = registrar.take(some, actor=actor).in_force
+        ended = len({each.called for each in some})
+        detail = {"ended": ended, "confirmed": confirmed}
+        record.audit.append("reassigned.taken", subject=AUDITED, actor=actor, detail=detail)
     return in_force
 
 

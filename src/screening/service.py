@@ -439,6 +439,10 @@ class Service:
         """Run a command of ours on this state; the answer is what went wrong or ""."""
         return await self._keeper.run(*words)
 
+    async def ask_apart(self, *words: str) -> tuple[str, str]:
+        """Run it so, and give what it printed and what it complained of."""
+        return await self._keeper.ask(*words)
+
     def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide, float]:
         folder = self._state.folder
         catalogue = Catalogue.of(record)

@@ -1,6 +1,7 @@
 """Consents and what subscribers set, over HTTP: recorded, in force at once, proved, kept apart."""
 
 import base64
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -129,6 +130,29 @@ def test_a_consent_from_its_grant_to_its_end(api: Api) -> None:
     held = api.state(called)
     assert (held["state"], held["evidence"]) == ("revoked", {"channel": "call"})
     assert "revoked_at" in held
+
+
+def test_a_file_of_reassigned_numbers_ends_consents(api: Api) -> None:
+    """As soon as it is answered; what is no such file, or has another digest, ends nothing."""
+    path, called = "/v1/lists/reassigned-numbers", subscriber(50)
+    api("POST", "/v1/consents", json=body(50, categories=["loans"]))
+    assert api.cause(called) == "consented"
+    lines = f"number,date\n{called},{datetime.now(UTC):%Y-%m-%d}\n{subscriber(51)},someday\n"
+    content = gzip.compress(lines.encode())
+    wrong = {"Content-Digest": "sha-256=:" + "A" * 43 + "=:"}
+    assert api("POST", path, 422, content=content, headers=wrong).json()["field"] == (
+        "Content-Digest"
+    )
+    refused = api("POST", path, 422, content=b"AAA\n").json()
+    assert refused["detail"].startswith("of 0 lines none is a number and a date")
+    assert api.cause(called) == "consented"
+    told = api("POST", path, content=content).json()
+    assert told == {
+        "state": "in_force", "lines": 2, "rejected": 1, "known": 1, "ended": 1,
+        "reasons": ["line 2 is no number and date"],
+    }  # fmt: skip
+    assert api.cause(called) != "consented"
+    assert api("POST", path, content=content).json()["ended"] == 0
 
 
 def test_a_consent_holds_on_its_terms(api: Api) -> None:

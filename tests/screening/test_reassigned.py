@@ -1,6 +1,7 @@
 """A published file of reassigned numbers ends what the former subscribers decided, and no more."""
 
 import gzip
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,10 +49,12 @@ def outcome(state: State, n: int, entity: int = 1) -> str:
     return str(held.state(NOW + 1)) if held else "none"
 
 
-def take(state: State, path: Path) -> int:
-    ends = read_ends(state.record().ledger, path, region="US", now=NOW)
-    expect_few(ends, state.record().ledger.subscriptions())
-    carry_out(ends, Registrar(state), actor="test")
+def take(state: State, path: Path, *, now: float = 0.0, force: bool = False) -> int:
+    record = state.record()
+    ends = read_ends(record.ledger, path, region="US", now=NOW)
+    if not force:
+        expect_few(ends, record, now=now or time.time())
+    carry_out(ends, record, Registrar(state), actor="test", confirmed=force)
     return ends.subscriptions
 
 
@@ -90,6 +93,30 @@ def test_a_file_that_ends_too_much_is_held(state: State, tmp_path: Path) -> None
     with pytest.raises(ListingError, match="held until --force confirms it"):
         take(state, path)
     assert outcome(state, 0) == "granted"
+    assert take(state, path, force=True) == GUARD_FLOOR + 1
     path.write_text("AAA\n")
     with pytest.raises(ListingError, match="of 0 lines none is a number and a date"):
         take(state, path)
+
+
+def test_the_guard_is_of_a_day(state: State, tmp_path: Path) -> None:
+    """Two files that each keep it and together do not: the second waits for the day to end, or for
+    a word. What was confirmed takes nothing away from others."""
+    path = tmp_path / "rnd.txt"
+
+    def send(first: int, count: int, **how: Any) -> int:
+        path.write_text("".join(f"+{FIRST + first + n},2026-11-20\n" for n in range(count)))
+        return take(state, path, **how)
+
+    for n in range(3 * GUARD_FLOOR):
+        grant(state, n, BEFORE)
+    assert send(0, GUARD_FLOOR, force=True) == GUARD_FLOOR
+    assert send(GUARD_FLOOR, GUARD_FLOOR - 1) == GUARD_FLOOR - 1
+    with pytest.raises(ListingError, match=r"2 of \d+ subscriptions would end, and 9 have within"):
+        send(2 * GUARD_FLOOR, 2)
+    assert outcome(state, 2 * GUARD_FLOOR) == "granted"
+    assert send(2 * GUARD_FLOOR, 1) == 1
+    tomorrow = time.time() + 86_401
+    assert send(2 * GUARD_FLOOR + 1, GUARD_FLOOR - 1, now=tomorrow) == GUARD_FLOOR - 1
+    taken = state.record().audit.of("reassigned-numbers")
+    assert [each.detail["ended"] for each in taken] == [9, 1, 9, 10]

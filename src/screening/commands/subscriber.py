@@ -1,5 +1,6 @@
 """`screening subscriber`: what a subscriber set for itself."""
 
+import json
 import time
 from contextlib import closing
 from pathlib import Path
@@ -131,33 +132,38 @@ def reassigned(
         Path | None, typer.Option(help="The publisher's digest; else FILE.sha256 and such.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also when it ends more than 1 % of what is known.")
+        bool, typer.Option("--force", help="Also when it ends more than 1 % a day.")
     ] = False,
+    by: Annotated[str, typer.Option("--by", hidden=True, help="Whom the audit shall name.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="What came of it as JSON.")] = False,
 ) -> None:
     """End what was decided of numbers that their subscribers gave up, by a published file."""
     out = Console(highlight=False)
     settings = Settings()
     with open_state(settings) as state, closing(Registrar(state)) as registrar:
-        ledger = state.record().ledger
+        record, now = state.record(), time.time()
         try:
             ends = read_ends(
-                ledger,
+                record.ledger,
                 path,
                 region=region or settings.region,
                 checksum=checksum_file,
-                now=time.time(),
+                now=now,
             )
             if not force:
-                expect_few(ends, ledger.subscriptions())
+                expect_few(ends, record, now=now)
         except ListingError as refused:
             raise RecordError(str(refused)) from None
-        in_force = carry_out(ends, registrar, actor=actor())
-    for reason in ends.reasons:
-        out.print(reason)
-    out.print(
-        f"{ends.lines:,} lines, {ends.rejected:,} rejected, {ends.known:,} known here, "
-        f"{ends.subscriptions:,} ended"
-    )
+        in_force = carry_out(ends, record, registrar, actor=by or actor(), confirmed=force)
+    if as_json:
+        typer.echo(json.dumps(ends.report(in_force=in_force)))
+    else:
+        for reason in ends.reasons:
+            out.print(reason)
+        out.print(
+            f"{ends.lines:,} lines, {ends.rejected:,} rejected, {ends.known:,} known here, "
+            f"{ends.subscriptions:,} ended"
+        )
     if not in_force:
         raise typer.Exit(PENDING)
 

@@ -6,7 +6,7 @@ is seeded and the clock stands still, so two runs do the same work, step by step
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import orjson
 
@@ -15,7 +15,6 @@ from consent.calling import CallingSide, Registry
 from consent.category import BIT
 from consent.entity import Entity
 from consent.facts import Consent, Facts, Profile
-from consent.index import IndexReader
 from consent.index import Question as Lookup
 from rules.loading import load_packs
 from screening.access import Client
@@ -46,10 +45,6 @@ class FactsAtHand:
     Every ninth number is on the list for all, every seventh on that for loans, every fifth has
     consented, every third has preferences.
     """
-
-    state = "closed"
-    last_error = ""
-    epoch = "at.hand"
 
     def __init__(self) -> None:
         self._made: dict[tuple[bool, bool, bool, bool], Facts] = {}
@@ -98,7 +93,7 @@ class DecisionPath:
         self._answers = Answers()
         self.client = Client("benchmark", vouches=True)
         self.screener = Screener(
-            reader=cast("IndexReader", FactsAtHand()),
+            reader=FactsAtHand(),
             decision_key=KEY,
             facts_budget_ms=20.0,
             clock=lambda: 0.0,

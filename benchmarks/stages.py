@@ -77,7 +77,7 @@ async def _measure(service: Service, nation: Nation) -> dict[str, float]:
     await service.take_in()
     client = Client("benchmark", vouches=True)
     real, noting = service.reader, Noting()
-    service.screener.reader = noting  # type: ignore[assignment] # reads as one
+    service.screener.reader = noting
     stream = questions(7, nation)
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
     share = []

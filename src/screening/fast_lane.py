@@ -190,8 +190,6 @@ class _Waiting:
 class FastLane(HttpToolsProtocol):
     """One connection. uvicorn's protocol, which it extends, is "stock" here."""
 
-    lane: Lane
-
     # Per connection, before anything came.
     _client_address = ""
     _held: bytearray | bytes = b""
@@ -212,10 +210,10 @@ class FastLane(HttpToolsProtocol):
     _write_paused = False
     _leaving = False
 
-    @classmethod
-    def over(cls, lane: Lane) -> type["FastLane"]:
-        """The protocol class of one worker."""
-        return type("FastLane", (cls,), {"lane": lane})
+    def __init__(self, *given: Any, lane: Lane, **named: Any) -> None:
+        """`lane` is that of the worker; the rest is as uvicorn gives it to its own."""
+        super().__init__(*given, **named)
+        self.lane: Final = lane
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""

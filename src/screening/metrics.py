@@ -26,6 +26,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from consent.index import IndexReader
+from screening import __version__
+from screening.compiled import is_compiled
 from screening.recall import Recall
 from screening.snapshot import ListInForce
 
@@ -57,6 +59,12 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self.registry = registry
+        Gauge(
+            "screening_build_info",
+            "The release that runs, and whether its decision path is compiled, always 1.",
+            ("version", "compiled"),
+            registry=registry,
+        ).labels(__version__, str(is_compiled()).lower()).set(1)
         self.decisions = Counter(
             "screening_decisions",
             "Calls decided, each call key once, by what was decided and why.",

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from consent import index
 from consent.calling import CallingSide
 from consent.category import BIT
 from consent.facts import Facts
-from consent.index import IndexReader
 from rules.bind import bind
 from rules.call import NO_CONDUCT, Call, Conduct
 from rules.explanation import explain
@@ -103,6 +102,15 @@ class DncList:
     stale_at: float = 0.0
 
 
+class Reader(Protocol):
+    """What facts are read by: `consent.index.IndexReader`, or what stands in for it."""
+
+    def read(
+        self, question: index.Question, *, deadline: float, done: Callable[[Facts], None]
+    ) -> None:
+        """Read by `deadline`, an instant of the screener's clock; `done` is called once."""
+
+
 class DncPlan:
     """Which do-not-call lists a call reads. Immutable; made anew when a list changes."""
 
@@ -159,7 +167,7 @@ class Screener:
     def __init__(
         self,
         *,
-        reader: IndexReader,
+        reader: Reader,
         decision_key: bytes,
         facts_budget_ms: float,
         clock: Callable[[], float] = time.monotonic,

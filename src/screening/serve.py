@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from socket import socket
 from types import FrameType
 from typing import Any, Final
@@ -146,6 +147,6 @@ def run(app: FastAPI, service: Service, place: Place) -> None:
         raise SystemExit(1)
 
 
-def protocol(service: Service) -> type[FastLane]:
-    """What speaks HTTP with the clients of a service."""
-    return FastLane.over(Lane(service.lookup, client_for=service.client_for))
+def protocol(service: Service) -> Any:
+    """What speaks HTTP with the clients of a service: made for each connection, as uvicorn does."""
+    return partial(FastLane, lane=Lane(service.lookup, client_for=service.client_for))

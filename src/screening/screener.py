@@ -292,6 +292,7 @@ def _lookup(call: Call, dnc: DncPlan, plan: ReadPlan) -> index.Question:
         profile=plan.profile,
         frequency=plan.frequency,
         signals=plan.signals,
+        decision_id=call.decision_id if call.call_id else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from consent.index import (
     layout,
     name_epoch,
 )
+from consent.index.conduct import ConductStore
 from consent.index.topology import SLOTS
 
 EPOCH = name_epoch("9f3a6c")
@@ -163,6 +165,63 @@ async def test_slots_move_under_a_reader(cluster: Cluster) -> None:
         assert reader.nodes.counts()["reads"] == reads + 1
     with opened(cluster.url, epoch=EPOCH) as store:
         assert store.applied() == SHARDS
+    source.close()
+    target.close()
+
+
+async def test_slots_move_under_a_consent_that_counts_calls(cluster: Cluster) -> None:
+    """It is read twice, and either read may be sent elsewhere: with the calls or unknown, never
+    without them. Asked all the while, and soon right at the other node."""
+    with opened(cluster.url) as store:
+        fill(store)
+        shard = on(cluster, cluster.nodes[0])[0]
+        called = next(each for each in NUMBERS if layout.shard_of(each) == shard)
+        terms = {"calls": 2, "per_days": 7}
+        body = {"entity": 7, "categories": ["all"], "terms": terms}
+        event = Event(300, 0.0, EventKind.CONSENT_GRANTED, called, body)
+        store.apply([event], after=SHARDS, through=300)
+    conduct, now = ConductStore(cluster.url, node="n"), time.time()
+    conduct.write_calls([(called, 7, now - 7200, "a"), (called, 7, now - 3600, "b")])
+    conduct.close()
+    source, target = (node.client() for node in cluster.nodes[:2])
+    ids = [client.execute_command("CLUSTER", "MYID").decode() for client in (source, target)]
+    tag, slot = layout.TAGS[shard], SLOTS[shard]
+    keys = [key for key in source.keys("*") if key.startswith(tag)]
+    assert layout.frequency_key(called) in keys
+    right: Facts | None = None
+    seen: list[Facts] = []
+
+    async with reading(cluster.url) as reader:
+        enough = asyncio.Event()
+
+        async def asking() -> None:
+            while not enough.is_set():
+                seen.append(await ask(reader, called))
+
+        async def once_more() -> None:
+            least = len(seen) + 2
+            async with asyncio.timeout(20):
+                while len(seen) < least:
+                    await asyncio.sleep(0)
+
+        right = await ask(reader, called)
+        assert len(right.entity_calls) == 2
+        asker = asyncio.create_task(asking())
+        target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+        for key in keys:
+            source.execute_command("MIGRATE", "127.0.0.1", cluster.nodes[1].port, key, 0, 5000)
+            await once_more()
+        assert await ask(reader, called) == right, "all has moved, the slot has not"
+        for client in (target, source):
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+            await once_more()
+        enough.set()
+        await asker
+        assert set(seen) <= {right, UNKNOWN}
+        reads = reader.nodes.counts()["reads"]
+        assert await ask(reader, called) == right
+        assert reader.nodes.counts()["reads"] == reads + 2
     source.close()
     target.close()
 

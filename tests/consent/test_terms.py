@@ -1,6 +1,7 @@
 """The terms of consents: what they permit, in the ledger, in the index and for a call."""
 
 import asyncio
+import time
 import zoneinfo
 from collections.abc import Iterator
 from datetime import datetime
@@ -259,7 +260,7 @@ async def test_the_index_has_the_terms(index_url: str, record: Record) -> None:
         store.rebuild(EPOCH, generations=(), events=record.ledger.events(), last_sequence=2)
         reader.epoch = EPOCH
         assert [await state(at) for at in instants] == ["granted", "none", "revoked"]
-        conduct.write_calls([(CALLED, 1, NOON - DAY), (CALLED, 1, NOON - 2 * DAY)])
+        conduct.write_calls([(CALLED, 1, NOON - DAY, ""), (CALLED, 1, NOON - 2 * DAY, "")])
         assert await state(NOON) == "none"
         # A plain revocation finds its place in a consent with terms.
         say(record, "consent.revoked")
@@ -276,6 +277,53 @@ async def test_the_index_has_the_terms(index_url: str, record: Record) -> None:
         await reader.close()
         conduct.close()
         store.close()
+
+
+async def test_a_call_asked_about_again_does_not_count_itself(
+    index_url: str, record: Record
+) -> None:
+    """A fork or a retransmission comes after the recorder has counted the call; what the recorder
+    writes twice is one call. Every other call counts it, and so does one without an id."""
+    grant(record, calls=1, per_days=7)
+    store = IndexStore(index_url)
+    store.create(EPOCH)
+    reader = IndexReader(index_url, epoch=EPOCH)
+    conduct = ConductStore(index_url, node="n")
+    await reader.start()
+    now = time.time()
+
+    async def read(decision_id: str) -> tuple[str, int]:
+        question = Question(CALLED, entity=1, consent=True, decision_id=decision_id)
+        deadline = asyncio.get_running_loop().time() + 5
+        facts = await reader.facts(question, deadline=deadline)
+        assert facts.known
+        state = facts.consent_state(now, "loans", mode="voice", country="GB")
+        return state, facts.entity_calls_before(now)
+
+    try:
+        store.apply(record.ledger.events())
+        assert await read("first") == ("granted", 0)
+        for _ in range(2):
+            conduct.write_calls([(CALLED, 1, now - 7200, "first")])
+        assert await read("first") == ("granted", 0)
+        assert await read("second") == ("none", 1)
+        assert await read("") == ("none", 1)
+        conduct.write_calls([(CALLED, 1, now - 7200, "")] * 2)
+        assert await read("first") == ("none", 2)
+        conduct.write_calls([(CALLED, 1, now - n * 3600, f"call {n}") for n in range(40, 20, -1)])
+        assert await read("first") == ("none", 16)
+    finally:
+        await reader.close()
+        conduct.close()
+        store.close()
+
+
+@pytest.mark.parametrize("now", [NOON, 65536 * 3600 * 8 - 1800.0, 65536 * 3600 * 8 + 1800.0])
+def test_the_hour_of_a_call_is_the_one_nearest(now: float) -> None:
+    """Within three years on either side, over the end of a cycle too."""
+    for away in (-3 * 365 * DAY, -30 * DAY, -3600, 0, 3600, 3 * 365 * DAY):
+        (at,) = layout.other_calls(layout.pack_call(now + away, "a"), "b", now=now)
+        assert 0 <= now + away - at < 3600
 
 
 def test_a_mask_of_nothing_is_no_terms() -> None:

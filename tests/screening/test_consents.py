@@ -132,6 +132,25 @@ def test_a_consent_from_its_grant_to_its_end(api: Api) -> None:
     assert "revoked_at" in held
 
 
+def test_a_call_asked_about_again_is_within_its_terms(api: Api) -> None:
+    """One call a week is agreed to: a fork of it passes when it has been counted, another call
+    does not."""
+    called = subscriber(52)
+    api("POST", "/v1/consents", json=body(52, categories=["loans"], terms={"calls": 1,
+        "per_days": 7}))  # fmt: skip
+
+    def cause(call_id: str, **asked: str) -> object:
+        asked |= {"attestation": "A", "verstat": "TN-Validation-Passed", "call_id": call_id}
+        return api.service.screen(calling=LOANS, called=called, **asked)["cause"]
+
+    def another() -> object:
+        return cause("another", at=datetime.now(UTC).isoformat())  # at an instant: counts nothing
+
+    assert another() == cause("first") == "consented"
+    wait_for(lambda: another() != "consented", seconds=15, what="the call to be counted")
+    assert cause("first") == "consented"
+
+
 def test_a_file_of_reassigned_numbers_ends_consents(api: Api) -> None:
     """As soon as it is answered; what is no such file, or has another digest, ends nothing."""
     path, called = "/v1/lists/reassigned-numbers", subscriber(50)

@@ -216,13 +216,14 @@ def test_what_is_no_conduct_is_not_counted(fields: dict[str, Any], verdict: dict
 
 
 def test_only_commercial_calls_that_rang_count_for_frequency() -> None:
-    """Of a registered entity."""
+    """Of a registered entity; a call that may be asked about again by its decision's id."""
     counting = Counting(clock=Clock())
     counting.call(call(entity=7, category="energy"), RANG)
+    counting.call(call(entity=7, category="energy", call_id="c"), RANG)
     counting.call(call(entity=7, category="energy"), REFUSED_BY_US)
     counting.call(call(entity=7, category="service"), RANG)
     counting.call(call(entity=0, category="energy"), RANG)
-    assert counting.rang == [(447700900123, 7, 1e9)]
+    assert counting.rang == [(447700900123, 7, 1e9, ""), (447700900123, 7, 1e9, "0" * 26)]
 
 
 END = {

@@ -19,6 +19,11 @@ _AT_ONCE: Final = 500
 
 _APPEND: Final = """
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if string.sub(ARGV[2], 3) ~= '\\0\\0' then
+  for at = 1, #held, 4 do
+    if string.sub(held, at, at + 3) == ARGV[2] then return 0 end
+  end
+end
 redis.call('HSET', KEYS[1], ARGV[1], string.sub(held .. ARGV[2], -tonumber(ARGV[3])))
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
@@ -52,19 +57,20 @@ class ConductStore:
                         if renewed:
                             pipe.expire(key, KEPT_SECONDS)
 
-    def write_calls(self, calls: Sequence[tuple[int, int, float]]) -> None:
-        """Commercial calls that rang: called number, entity, instant (epoch seconds)."""
+    def write_calls(self, calls: Sequence[tuple[int, int, float, str]]) -> None:
+        """Commercial calls that rang: called number, entity, instant (epoch seconds), id of the
+        decision, "" for a call that nobody can ask about again. Written again, it is there once.
+        """
         for start in range(0, len(calls), _AT_ONCE):
             with self._pipeline() as pipe:
-                for called, entity, at in calls[start : start + _AT_ONCE]:
-                    hour = max(0, int(at // layout.HOUR)).to_bytes(3, "big")
+                for called, entity, at, decision_id in calls[start : start + _AT_ONCE]:
                     pipe.eval(
                         _APPEND,
                         1,
                         layout.frequency_key(called),
-                        layout.pack_int(entity),
-                        hour,
-                        3 * MOST_CALLS,
+                        layout.calls_field(entity),
+                        layout.pack_call(at, decision_id),
+                        4 * MOST_CALLS,
                         FREQUENCY_SECONDS,
                     )
 

@@ -16,8 +16,8 @@ stamp that proves the shard whole: one round trip to one node brings the facts a
                                    m the mark of who last published it
     {a3}:b:<bucket>        hash    <low> -> profile, <low><entity> -> consent
     {a3}:x:<called>        hash    <calling> -> a | b, the subscriber's own exact entries
-    {a3}:f:<called>        hash    <entity> -> the hours (since the epoch) of its commercial calls
-                                   that rang there, 3 bytes each, the newest last, 16 at most
+    {a3}:f:<called>        hash    0 <entity> -> its commercial calls that rang there, see
+                                   `pack_call`, 4 bytes each, the newest last, 16 at most
     {a3}:g:<calling>       hash    <node> -> the calling number's signals (consent.conduct.pack)
     {a3}:c                 hash    g when (epoch seconds) a recorder last said that all that it
                                    knows of the shard is there, g.<node> the same of each
@@ -31,6 +31,7 @@ of a bucket or its value never exceeds 64 bytes, so that a bucket stays a listpa
 
 from functools import lru_cache
 from typing import Any, Final
+from zlib import crc32
 
 from consent.category import BIT, mask
 from consent.facts import Consent, Profile
@@ -152,10 +153,46 @@ def signals_key(calling: int) -> bytes:
 
 
 HOUR: Final = 3600
+_HOURS: Final = 1 << 16
+
+
+def calls_field(entity: int) -> bytes:
+    """Of a number's frequency key: an entity's newest calls. Without the zero, which begins no
+    packed integer, it is as it was until 2026-11-25: three bytes a call, the hour alone."""
+    return b"\0" + pack_int(entity)
+
+
+def call_mark(decision_id: str) -> bytes:
+    """Two bytes by which a call asked about again knows itself; zeros for one without an id."""
+    return (crc32(decision_id.encode()) % 0xFFFF + 1).to_bytes(2, "big") if decision_id else b"\0\0"
+
+
+def pack_call(at: float, decision_id: str) -> bytes:
+    """A call as four bytes: the hour in which it was made, in a cycle of seven years, and its mark.
+
+    Sixteen of them are 64 bytes, the most that a compact hash holds.
+    """
+    return (max(0, int(at // HOUR)) % _HOURS).to_bytes(2, "big") + call_mark(decision_id)
+
+
+def other_calls(data: bytes, decision_id: str, *, now: float) -> tuple[int, ...]:
+    """The instants (epoch seconds, the hour's beginning) of the calls but for this very one.
+
+    `now` is about when they are read: of the cycles the one nearest to it is meant.
+    """
+    own = call_mark(decision_id) if decision_id else b""
+    hour = int(now // HOUR)
+    found = []
+    for at in range(0, len(data) - 3, 4):
+        if data[at + 2 : at + 4] != own:
+            ahead = (int.from_bytes(data[at : at + 2], "big") - hour) % _HOURS
+            found.append((hour + ahead - (_HOURS if ahead >= _HOURS // 2 else 0)) * HOUR)
+    return tuple(found)
 
 
 def hours(data: bytes) -> tuple[int, ...]:
-    """The instants (epoch seconds) behind the hours of an entity's calls."""
+    """The instants (epoch seconds) behind the hours of an entity's calls, as they were written
+    until 2026-11-25; such a field is gone a month after."""
     return tuple(
         int.from_bytes(data[at : at + 3], "big") * HOUR for at in range(0, len(data) - 2, 3)
     )

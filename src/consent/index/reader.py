@@ -48,7 +48,8 @@ class Question:
 
     `called` and `calling` are E.164 digits as integers (`calling` 0: no number was sent),
     `entity` the id of the calling entity (0: none), `categories` the bits of the do-not-call
-    bitmaps to look at in each of `lists`, which are pairs of list and generation.
+    bitmaps to look at in each of `lists`, which are pairs of list and generation; `decision_id` is
+    that of the call where it may be asked about again, so that it does not count itself.
     """
 
     called: int
@@ -61,6 +62,7 @@ class Question:
     profile: bool = False
     frequency: bool = False
     signals: bool = False
+    decision_id: str = ""
 
 
 class _Index:
@@ -347,10 +349,10 @@ class IndexReader:
             )
         if question.frequency and question.entity:
             key = layout.frequency_key(called)
-            field = layout.pack_int(question.entity)
+            older = layout.pack_int(question.entity)
             commands.append(
-                b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                % (len(key), key, len(field), field)
+                b"*4\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$%d\r\n\0%b\r\n$%d\r\n%b\r\n"
+                % (len(key), key, len(older) + 1, older, len(older), older)
             )
         # The stamp last: what a FLUSHALL took away before a read above is then seen here.
         commands.append(plan.stamps[shard])
@@ -499,10 +501,17 @@ class IndexReader:
             if replies[at] is not None:
                 personal = "allow" if replies[at] == b"a" else "block"
             at += 1
-        calls = replies[at] if question.frequency and question.entity else None
+        calls: tuple[int, ...] = ()
+        if question.frequency and question.entity:
+            newer, older = replies[at]
+            if newer:
+                calls = layout.other_calls(newer, question.decision_id, now=self._wall())
+            if older:
+                calls += layout.hours(older)
 
         if (
-            profile is consent is calls is None
+            profile is consent is None
+            and not calls
             and signals is NOTHING
             and not personal
             and not unknown
@@ -519,7 +528,7 @@ class IndexReader:
             plan.read,
             unknown,
             signals,
-            layout.hours(calls) if calls else (),
+            calls,
         )
 
 

@@ -76,7 +76,7 @@ class Counting:
         self.tally: Final = tally or Tally()
         self.counted = 0
         self.ends = 0
-        self.rang: list[tuple[int, int, float]] = []
+        self.rang: list[tuple[int, int, float, str]] = []
         """Commercial calls that were let through and are not written yet."""
         self._ended = RecentCalls(capacity=200_000, horizon_seconds=86_400.0)
         self._clock = clock
@@ -91,7 +91,8 @@ class Counting:
         called, entity = call[_CALLED], call[_ENTITY]
         self._add(call[_CALLING], entity, call[_TRUNK], bits, called)
         if entity and called and not refused and call[_CATEGORY] not in NOT_COMMERCIAL:
-            self.rang.append((called, entity, call[_AT]))
+            asked_again = call[_ID] if call[_CALL_ID] else ""
+            self.rang.append((called, entity, call[_AT], asked_again))
 
     def end(self, end: Mapping[str, Any]) -> bool:
         """Count the end of a call, the first time that it is told; whether it was."""
@@ -149,6 +150,7 @@ class Counting:
 
 
 _EMERGENCY, _REPLAY = _PLACE["emergency"], _PLACE["replay"]
+_ID, _CALL_ID = _PLACE["id"], _PLACE["call_id"]
 _AT, _CALLING, _CALLED = _PLACE["at"], _PLACE["calling"], _PLACE["called"]
 _ENTITY, _TRUNK, _CATEGORY = _PLACE["entity"], _PLACE["trunk"], _PLACE["category"]
 
@@ -189,7 +191,7 @@ class Publisher:
         self._due: list[tuple[float, str, Any]] = []
         self._file: dict[str, dict[int, bytes]] = {"entity": {}, "block": {}, "trunk": {}}
         self._signals: dict[int, tuple[bytes | None, bool]] = {}
-        self._rang: list[tuple[int, int, float]] = []
+        self._rang: list[tuple[int, int, float, str]] = []
         self._lost: set[int] = set()
         self._repairing: set[int] = set()
         self._repaired: set[int] = set()

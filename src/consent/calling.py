@@ -33,6 +33,7 @@ FLAG: Final = {"dno": DNO, "block": BLOCK, "allow": ALLOW}
 
 FILE: Final = "calling.bin"
 ENTITIES: Final = "entities.json"
+NUMBERS: Final = "numbers.json"
 MOST_LISTS: Final = 64
 _MAGIC: Final = b"CALLING1"
 _HEAD: Final = struct.Struct("<8sI")
@@ -232,6 +233,10 @@ def _or(flags: Iterable[int]) -> int:
     return found
 
 
+Numbers = Mapping[int, Mapping[str, tuple[str, int]]]
+"""Numbers that stand on the ladder themselves: the stage in a country, and its event."""
+
+
 class Registry:
     """Which entity a calling number belongs to. Immutable.
 
@@ -267,11 +272,17 @@ class Registry:
 
 
 class CallingSide:
-    """Lists and registry of one instant; the worker swaps the object whole."""
+    """Lists, registry and numbers on the ladder of one instant; the worker swaps it whole."""
 
-    __slots__ = ("entity_of", "flags", "generations", "naming")
+    __slots__ = ("entity_of", "flags", "generations", "naming", "numbers")
 
-    def __init__(self, lists: CallingLists | None = None, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        lists: CallingLists | None = None,
+        registry: Registry | None = None,
+        numbers: Numbers | None = None,
+    ) -> None:
+        self.numbers: Final[Numbers] = numbers or {}
         lists = lists or CallingLists.empty()
         self.generations: Final = lists.generations
         self.naming: Final = lists.naming
@@ -323,4 +334,26 @@ def load_entities(folder: Path) -> list[Entity]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CallingSideError(f"{path} cannot be used: {error}") from error
+
+
+def save_numbers(folder: Path, numbers: Numbers) -> None:
+    """Keep a copy of the numbers on the ladder for a start without the record."""
+    with written_whole(folder / NUMBERS) as file:
+        file.write(
+            json.dumps({str(number): dict(each) for number, each in numbers.items()}).encode()
+        )
+
+
+def load_numbers(folder: Path) -> Numbers:
+    """The copy, none where there is none. Raises CallingSideError."""
+    path = folder / NUMBERS
+    try:
+        return {
+            int(number): {country: (stage, event) for country, (stage, event) in stages.items()}
+            for number, stages in json.loads(path.read_bytes()).items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CallingSideError(f"{path} cannot be used: {error}") from error

@@ -16,6 +16,14 @@ class EntityStatus(StrEnum):
     SUSPENDED = "suspended"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Party:
+    """Who stands on a ladder: an entity by its id, or a number for which none answers."""
+
+    entity: int = 0
+    number: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """A registered caller: its trades and the numbers it calls from.

@@ -56,7 +56,8 @@ class Event:
     subscription.reassigned {"since": int (epoch s, 0 unknown), ("before": id of the subject that
                        had the number)}; deletes everything held for the number
     subscription.erased {}   (deletes it too, and then the key of everything that was said)
-    ladder.stepped    about an entity and no subscriber, `called` is 0: {"entity", "jurisdiction",
+    ladder.stepped    about an entity, `called` is 0, or about a calling number for which none
+                      answers, which is `called`: {"entity" (absent then), "jurisdiction",
                       "step": see `consent.record.steps`, "stage": its id, "in_force": the kind of
                       stage that applies from now on, "" for none, "level", "since_us", "over",
                       "paused": where it then stands, "ladder": revision, "weight": of the

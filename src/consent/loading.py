@@ -18,7 +18,9 @@ from typing import Final
 from consent.calling import (
     CallingList,
     CallingSideError,
+    Numbers,
     save_entities,
+    save_numbers,
     write_calling,
 )
 from consent.category import BIT
@@ -39,8 +41,8 @@ __all__ = [
     "change_list",
     "dnc_generations",
     "load_list",
+    "prepare_callers",
     "prepare_calling",
-    "prepare_entities",
     "restore_lists",
     "rollback_list",
 ]
@@ -310,14 +312,16 @@ def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = 
         write_calling(folder, lists + ([also] if also else []))
     except CallingSideError as refused:
         raise LoadError(str(refused)) from None
-    prepare_entities(record, folder)
+    prepare_callers(record, folder)
 
 
-def prepare_entities(record: Record, folder: Path) -> list[Entity]:
-    """Copy the registry beside the lists, for a start without the record."""
-    entities = record.entities.all()
+def prepare_callers(record: Record, folder: Path) -> tuple[list[Entity], Numbers]:
+    """Copy the registry and the numbers on the ladder beside the lists, for a start without the
+    record."""
+    entities, numbers = record.entities.all(), record.steps.numbers()
     save_entities(folder, entities)
-    return entities
+    save_numbers(folder, numbers)
+    return entities, numbers
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """What worker memory knows of the calling side, put onto a call before the rules are asked."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from consent.category import NOT_COMMERCIAL
+from consent.entity import NOWHERE
 from consent.series import series_of
 from rules.call import Call
 
@@ -28,6 +30,10 @@ class CallingSide(Protocol):
     def entity_of(self, value: int, /) -> Entity | None:
         """The entity registered for the number."""
 
+    @property
+    def numbers(self) -> Mapping[int, Mapping[str, tuple[str, int]]]:
+        """The numbers that stand on the ladder themselves, by country, with the event."""
+
 
 def bind(call: Call, calling_side: CallingSide) -> None:
     """Fills what the calling side adds: lists, entity, category and what it rests on.
@@ -43,6 +49,10 @@ def bind(call: Call, calling_side: CallingSide) -> None:
     if entity is not None:
         call.entity_id, call.entity = entity.id, entity.name
         call.entity_stage, call.entity_stage_event = entity.stage_in(call.called.country)
+    # Its own, too, until the entity that has come to answer for it has taken it over.
+    if calling_side.numbers and not call.entity_stage and value in calling_side.numbers:
+        stages = calling_side.numbers[value]
+        call.entity_stage, call.entity_stage_event = stages.get(call.called.country, NOWHERE)
     if call.purpose:
         category, basis = call.purpose, "purpose"
     elif entity is not None and len(entity.categories) == 1:

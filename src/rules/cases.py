@@ -73,6 +73,7 @@ _FACT_FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "unknown": (bool, list),
     "network": (list,),
     "entity": (dict,),
+    "stage": _TEXT,
     "lists": _TEXT,
 }
 
@@ -99,6 +100,7 @@ class CaseSide:
     entity: CaseEntity | None = None
     lists: str = "current"
     conduct: Mapping[str, Values] = field(default_factory=dict)
+    numbers: Mapping[int, Mapping[str, tuple[str, int]]] = field(default_factory=dict)
 
     def of(self, party: str, call: Call, /) -> Values:  # noqa: ARG002 - a case has one of each
         return self.conduct.get(party, NOTHING)
@@ -157,9 +159,18 @@ def call_from(fields: Mapping[str, Any], reader: Reader | None = None, path: Pat
 
 
 def facts_from(
-    fields: Mapping[str, Any], reader: Reader, path: Path = (), *, instant: float = NOON
+    fields: Mapping[str, Any],
+    reader: Reader,
+    path: Path = (),
+    *,
+    instant: float = NOON,
+    calling: int = 0,
+    country: str = "",
 ) -> tuple[Facts, CaseSide]:
-    """What the index and the calling side hold, from plain data; problems go to the reader."""
+    """What the index and the calling side hold, from plain data; problems go to the reader.
+
+    The stage of a number is that of `calling`, for calls to a country.
+    """
     values = reader.table(fields, path, _FACT_FIELDS)
 
     def categories(table: Mapping[str, Any], at: Path, name: str) -> int:
@@ -201,7 +212,10 @@ def facts_from(
         entity = CaseEntity(data.get("id", 1), data.get("name", ""), tuple(named), stage)
     lists = values.get("lists", "current")
     reader.choice(lists, (*path, "lists"), ("current", "stale", "none"), "state of lists")
-    return facts, CaseSide(network, entity, lists, conduct)
+    own = values.get("stage", "")
+    reader.choice(own, (*path, "stage"), ("", *StageKind), "stage of the ladder")
+    numbers = {calling: {country: (own, 0)}} if own else {}
+    return facts, CaseSide(network, entity, lists, conduct, numbers)
 
 
 def _conduct(values: dict[str, Any], reader: Reader, path: Path) -> dict[str, Values]:
@@ -327,7 +341,14 @@ def case_from(value: object, reader: Reader, path: Path, *, rules: frozenset[str
     }  # fmt: skip
     data = reader.table(value, path, kinds, required=("name", "call", "expect"))
     call = call_from(data.get("call", {}), reader, (*path, "call"))
-    facts, side = facts_from(data.get("facts", {}), reader, (*path, "facts"), instant=call.at)
+    facts, side = facts_from(
+        data.get("facts", {}),
+        reader,
+        (*path, "facts"),
+        instant=call.at,
+        calling=call.calling.value,
+        country=call.called.country,
+    )
     bind(call, side)
     call.dnc_lists = side.lists
     call.conduct = side

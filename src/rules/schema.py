@@ -191,8 +191,8 @@ VARIABLES: Final[dict[str, Variable]] = {
     "entity.stage": Variable(
         STRING,
         "c.entity_stage",
-        'where that entity stands on the ladder: "notice", "restricted", "suspended", "exposed" '
-        'or "" for nowhere',
+        "where the caller stands on the ladder, that entity or, where none is registered, the "
+        'number itself: "notice", "restricted", "suspended", "exposed" or "" for nowhere',
         source="calling",
     ),
     STAGE_EVENT: Variable(

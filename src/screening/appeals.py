@@ -9,6 +9,7 @@ import time
 from itertools import chain
 from typing import Final
 
+from consent.entity import Party
 from consent.event import Event, EventKind
 from consent.record import Appeal, Appealed, RecordConflict, RecordError, Stepped
 from rules.ladder import DAY, StepKind
@@ -61,7 +62,7 @@ class Appellate:
                     f"event {sequence} is no step up the ladder that stands", field="step"
                 )
             return Appealed(
-                step.jurisdiction, step=sequence, entity=step.entity, cause=Cause.ESCALATION
+                step.jurisdiction, step=sequence, entity=step.party.entity, cause=Cause.ESCALATION
             )
         call = self.decision(decision_id)
         step_of_call = self._step_of(call) if call["cause"] == Cause.ESCALATION else None
@@ -84,10 +85,21 @@ class Appellate:
 
     def _step_of(self, call: Decision) -> Stepped | None:
         """The step that was in force when a call was decided by it."""
-        steps = self._conduct.record.steps.of(call["entity"], call["called_country"])
+        country = call["called_country"]
+        party = Party(call["entity"]) if call["entity"] else self._standing(call, country)
+        steps = self._conduct.record.steps.of(party, country) if party else []
         raised = [each for each in alive(steps) if each.step == StepKind.RAISED]
         before = [each for each in raised if each.at <= call["instant"]]
         return next(iter(reversed(before or raised)), None)
+
+    def _standing(self, call: Decision, country: str) -> Party | None:
+        """The number on the ladder that a call came from, for which no entity answered."""
+        tokens = self._conduct.state.keyring.tokens
+        for each in self._conduct.record.steps.all():
+            number = each.party.number
+            if number and each.jurisdiction == country and call["calling"] in tokens(number):
+                return each.party
+        return None
 
     def decide(
         self,

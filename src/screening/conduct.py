@@ -3,10 +3,13 @@
 Invariants:
 - a complaint counts toward a step only where its call was authenticated, by attestation or by a
   trunk that vouches: whoever owns a number that others spoof stays on the ground;
-- a step rests on the newest one of its entity in that country: of two who decide at once, one
-  does, and the other looks again.
+- a step rests on the newest one of its party in that country: of two who decide at once, one
+  does, and the other looks again;
+- a number for which no entity answers stands for itself; once one does, it stands where the number
+  stood, and the number on the ground.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +21,10 @@ from typing import Any, Final
 from consent.calling import Registry
 from consent.complaint import Complaint
 from consent.conduct import COUNTS, NAMES, SCALE
-from consent.number import parse_number
+from consent.entity import Party
+from consent.number import format_e164, parse_number
 from consent.record import Found, Kept, Record, RecordConflict, RecordError, Stepped
-from rules.ladder import DAY, Complained, Ladder, StageKind, Standing, Step, StepKind, due
+from rules.ladder import DAY, Complained, Ladder, Stage, StageKind, Standing, Step, StepKind, due
 from screening.recording.reader import Decision, DecisionLog
 from screening.signals.tally import ENTITY
 from screening.signals.view import ConductView
@@ -35,6 +39,7 @@ AUTOMATIC: Final = "ladder"
 MATCH_SECONDS: Final = 3 * DAY
 """How far back a complaint finds its call in a country without a ladder."""
 
+NOBODY: Final = Party()
 _AGAIN: Final = 3
 
 
@@ -83,13 +88,17 @@ class Conduct:
             heard.append(
                 self.record.complaints.add(each, jurisdiction=country, entity=entity, found=found)
             )
-        accused = {
-            (kept.entity, kept.jurisdiction) for kept in heard if kept is not None and kept.entity
-        }
-        taken = {each: self.evaluate(*each) for each in sorted(accused)}
+        accused = [
+            (Party(kept.entity, 0 if kept.entity else each.calling), kept.jurisdiction)
+            if kept is not None and (kept.entity or kept.authenticated)
+            else None
+            for each, kept in zip(complaints, heard, strict=True)
+        ]
+        somebody = {each for each in accused if each is not None and each[0] != NOBODY}
+        taken = {each: self.evaluate(*each) for each in sorted(somebody)}
         return [
-            Heard(kept, taken.get((kept.entity, kept.jurisdiction)) if kept else None)
-            for kept in heard
+            Heard(kept, taken.get(each) if each else None)
+            for kept, each in zip(heard, accused, strict=True)
         ]
 
     def _calls(self, complaints: Sequence[Complaint]) -> list[Decision | None]:
@@ -150,27 +159,83 @@ class Conduct:
     def look(self) -> list[Stepped]:
         """Takes the steps that are due anywhere: terms that end, who is back on the ground."""
         longest = max((_reach(each) for each in self.ladders.values()), default=0.0)
-        accused = set(self.record.complaints.accused(since=self._clock() - longest))
-        accused |= {(each.entity, each.jurisdiction) for each in self.record.steps.all()}
-        taken = (self.evaluate(*each) for each in sorted(accused))
+        first = [each.stages[0].complainants for each in self.ladders.values()]
+        since, least = self._clock() - longest, math.ceil(min(first, default=1))
+        accused = set(self.record.complaints.accused(since=since, least=least))
+        accused |= {(each.party, each.jurisdiction) for each in self.record.steps.all()}
+        registry = Registry(self.record.entities.all())
+        taken = []
+        for party, jurisdiction in sorted(accused):
+            entity = registry.entity_of(party.number) if party.number else None
+            if entity is not None:
+                taken.append(self._claim(party.number, entity.id, jurisdiction))
+            else:
+                taken.append(self.evaluate(party, jurisdiction))
         return [each for each in taken if each is not None]
 
-    def evaluate(self, entity: int, jurisdiction: str) -> Stepped | None:
-        """Takes the step of an entity that is due, and gives it; None where none is."""
+    def evaluate(self, party: Party, jurisdiction: str) -> Stepped | None:
+        """Takes the step of a party that is due, and gives it; None where none is."""
         ladder = self.ladders.get(jurisdiction)
         for _ in range(_AGAIN if ladder else 0):
             try:
-                return self._evaluate(ladder, entity) if ladder else None
+                return self._evaluate(ladder, party) if ladder else None
             except RecordConflict:
                 continue  # another one was quicker: look at what it left
         return None
 
-    def _evaluate(self, ladder: Ladder, entity: int) -> Stepped | None:
-        now = self._clock()
-        steps = self.record.steps.of(entity, ladder.jurisdiction)
+    def _claim(self, number: int, entity: int, jurisdiction: str) -> Stepped | None:
+        """An entity has come to answer for a number: it stands where the number stood, unless it
+        stands higher, and what was complained of the number is complained of it.
+
+        To be begun again where it broke off: what was done is found done. While an appeal is open
+        it waits. The answer is the step of the entity, None where none was due.
+        """
+        ladder = self.ladders.get(jurisdiction)
+        if ladder is None:
+            return None
+        party, heir = Party(number=number), Party(entity)
+        steps = self.record.steps.of(party, jurisdiction)
         standing = standing_of(steps)
-        kept = self.record.complaints.of_entity(
-            entity, ladder.jurisdiction, since=now - _reach(ladder)
+        theirs = self.record.steps.of(heir, jurisdiction)
+        if standing.paused or standing_of(theirs).paused:
+            return None
+        self.record.complaints.hand_over(number, entity)
+        taken = None
+        try:
+            if standing.level > standing_of(theirs).level:
+                raised = [each for each in alive(steps) if each.step == StepKind.RAISED]
+                newest = raised[-1]
+                taken = self._take(
+                    ladder,
+                    heir,
+                    theirs,
+                    standing,
+                    step=str(StepKind.RAISED),
+                    stage=newest.stage,
+                    weight=round(newest.weight * 100),
+                    complainants=newest.complainants,
+                    complaints=sorted(chain.from_iterable(each.complaints for each in raised)),
+                    reason=f"it answers for the number of step {newest.sequence}",
+                    notice=self._told(
+                        ladder.stages[standing.level - 1],
+                        heir,
+                        since=standing.since,
+                        complainants=newest.complainants,
+                    ),
+                )
+            if standing.level:
+                ground = Standing()
+                self._take(ladder, party, steps, ground, step="claimed", stage=steps[-1].stage)
+        except RecordConflict:
+            return taken  # the next look sees what is left
+        return taken
+
+    def _evaluate(self, ladder: Ladder, party: Party) -> Stepped | None:
+        now = self._clock()
+        steps = self.record.steps.of(party, ladder.jurisdiction)
+        standing = standing_of(steps)
+        kept = self.record.complaints.of_party(
+            party, ladder.jurisdiction, since=now - _reach(ladder)
         )
         counted = [
             each for each in kept if each.complainant and (each.authenticated or not each.action)
@@ -182,7 +247,7 @@ class Conduct:
                 Complained(each.at, each.complainant, each.block, matched=bool(each.decision_id))
                 for each in counted
             ],
-            signals=self._signals(entity),
+            signals=self._signals(party),
             at=now,
         )
         if step is None:
@@ -192,7 +257,7 @@ class Conduct:
         evidence = [each for each in counted if raised and since < each.at <= now]
         return self._take(
             ladder,
-            entity,
+            party,
             steps,
             standing.after(step),
             step=str(step.kind),
@@ -201,39 +266,47 @@ class Conduct:
             complainants=step.complainants,
             complaints=[each.id for each in evidence],
             reason=step.stage.why if raised else "",
-            notice=self._notice(step, entity, evidence) if raised else {},
+            notice=self._notice(step, party, evidence) if raised else {},
         )
 
-    def _signals(self, entity: int) -> dict[str, float]:
-        """How an entity conducts itself, as this node knows it; nothing without a recorder."""
+    def _signals(self, party: Party) -> dict[str, float]:
+        """How an entity conducts itself, as this node knows it; nothing without a recorder.
+
+        Those of a calling number are in the index, where no ladder looks: unknown.
+        """
         view = ConductView(self.state.folder, wall=self._clock)
-        if not view.known:
+        if not view.known or not party.entity:
             return {}
-        values = zip(NAMES, view.find(ENTITY, entity), strict=True)
+        values = zip(NAMES, view.find(ENTITY, party.entity), strict=True)
         return {
             name: value if name.rpartition("_")[0] in COUNTS else value / SCALE
             for name, value in values
         }
 
-    def _notice(self, step: Step, entity: int, evidence: Sequence[Kept]) -> dict[str, str]:
-        told = step.at
+    def _notice(self, step: Step, party: Party, evidence: Sequence[Kept]) -> dict[str, str]:
+        since = step.at
         if step.stage.kind is StageKind.NOTICE:
-            told = min((each.at for each in evidence), default=step.at)
+            since = min((each.at for each in evidence), default=step.at)
+        return self._told(step.stage, party, since=since, complainants=step.complainants)
+
+    def _told(
+        self, stage: Stage, party: Party, *, since: float, complainants: int
+    ) -> dict[str, str]:
         titles = {each.id: each.title for each in self.record.entities.all(status=None)}
         return {
             language: text.format(
-                caller=titles[entity],
-                since=datetime.fromtimestamp(told, UTC).date().isoformat(),
-                complainants=step.complainants,
+                caller=format_e164(party.number) if party.number else titles[party.entity],
+                since=datetime.fromtimestamp(since, UTC).date().isoformat(),
+                complainants=complainants,
                 appeal="{appeal}",
             )
-            for language, text in step.stage.notice.items()
+            for language, text in stage.notice.items()
         }
 
     def _take(
         self,
         ladder: Ladder,
-        entity: int,
+        party: Party,
         steps: Sequence[Stepped],
         after: Standing,
         *,
@@ -242,7 +315,6 @@ class Conduct:
         **said: Any,
     ) -> Stepped:
         body = {
-            "entity": entity,
             "jurisdiction": ladder.jurisdiction,
             "in_force": str(after.kind(ladder) or ""),
             "level": after.level,
@@ -253,6 +325,7 @@ class Conduct:
             **said,
         }
         return self.record.steps.take(
+            party,
             body,
             at=self._clock(),
             actor=actor,
@@ -261,14 +334,14 @@ class Conduct:
         )
 
     def pause(self, sequence: int, *, reason: str, actor: str) -> Stepped | None:
-        """Holds the ladder of the entity of a step while an appeal is open; None if it is held."""
+        """Holds the ladder of the party of a step while an appeal is open; None if it is held."""
         step, steps, ladder = self.step(sequence)
         standing = standing_of(steps)
         if standing.paused or step not in alive(steps):
             return None
         held = replace(standing, paused=True)
         return self._take(
-            ladder, step.entity, steps, held, step="paused", stage=step.stage, reason=reason,
+            ladder, step.party, steps, held, step="paused", stage=step.stage, reason=reason,
             actor=actor,
         )  # fmt: skip
 
@@ -281,7 +354,7 @@ class Conduct:
         held = self._clock() - next(each.at for each in reversed(steps) if each.step == "paused")
         on = replace(standing, paused=False, since=standing.since + max(0.0, held))
         return self._take(
-            ladder, step.entity, steps, on, step="resumed", stage=step.stage, reason=reason,
+            ladder, step.party, steps, on, step="resumed", stage=step.stage, reason=reason,
             actor=actor,
         )  # fmt: skip
 
@@ -299,13 +372,13 @@ class Conduct:
         before = [each for each in standing_steps if each.sequence < sequence]
         undone = [each for each in standing_steps if each.sequence >= sequence]
         return self._take(
-            ladder, step.entity, steps, standing_of(before), step="reversed", stage=step.stage,
+            ladder, step.party, steps, standing_of(before), step="reversed", stage=step.stage,
             reverses=sequence, reason=reason, actor=actor,
             voided=chain.from_iterable(each.complaints for each in undone),
         )  # fmt: skip
 
     def step(self, sequence: int) -> tuple[Stepped, list[Stepped], Ladder]:
-        """A step, all those of its entity in its country, and the ladder of that country.
+        """A step, all those of its party in its country, and the ladder of that country.
 
         Raises RecordError where there is none.
         """
@@ -315,11 +388,11 @@ class Conduct:
         ladder = self.ladders.get(step.jurisdiction)
         if ladder is None:
             raise RecordError(f"there is no ladder for {step.jurisdiction}", field="jurisdiction")
-        return step, self.record.steps.of(step.entity, step.jurisdiction), ladder
+        return step, self.record.steps.of(step.party, step.jurisdiction), ladder
 
 
 def standing_of(steps: Sequence[Stepped]) -> Standing:
-    """Where the newest of an entity's steps in one country leaves it."""
+    """Where the newest of a party's steps in one country leaves it."""
     if not steps:
         return Standing()
     newest = steps[-1]
@@ -327,9 +400,20 @@ def standing_of(steps: Sequence[Stepped]) -> Standing:
 
 
 def alive(steps: Sequence[Stepped]) -> list[Stepped]:
-    """The steps that were not undone, and are no undoing themselves."""
-    undone = [range(each.reverses, each.sequence + 1) for each in steps if each.step == "reversed"]
-    return [each for each in steps if not any(each.sequence in span for span in undone)]
+    """The steps that were not undone, and are no undoing themselves.
+
+    Of a number that an entity has claimed none stands: those of the entity do.
+    """
+    undone = [
+        (each.party, range(each.reverses, each.sequence + 1))
+        for each in steps
+        if each.step in ("reversed", "claimed")
+    ]
+    return [
+        each
+        for each in steps
+        if not any(each.party == party and each.sequence in span for party, span in undone)
+    ]
 
 
 def country_of(number: int) -> str:

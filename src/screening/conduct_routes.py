@@ -11,6 +11,8 @@ from fastapi import Depends, FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from consent.complaint import Complaint, ComplaintError, Rejects, complaint_from, read_ndjson
+from consent.entity import Party
+from consent.keyring import Keyring
 from consent.record import Appeal, RecordConflict, RecordError, Stepped
 from screening.access import Principal
 from screening.envelope import refusals
@@ -50,7 +52,8 @@ class StepOut(BaseModel):
     sequence: int
     reference: str
     at: datetime
-    entity: str
+    entity: str = Field(description='Its name; "" where the step is about a number.')
+    number: str = Field(description='The token of the number, "" where it is about an entity.')
     jurisdiction: str
     step: str
     stage: str
@@ -140,13 +143,14 @@ def refusals_of_appeals() -> Iterator[None]:
             raise Refused(409, "Done before", str(conflict), field=conflict.field) from None
 
 
-def step_out(step: Stepped, names: dict[int, str]) -> StepOut:
+def step_out(step: Stepped, names: dict[int, str], keyring: Keyring) -> StepOut:
     """A step for people and programs."""
     return StepOut(
         sequence=step.sequence,
         reference=step.reference,
         at=instant(step.at),
-        entity=names.get(step.entity, ""),
+        entity=names.get(step.party.entity, ""),
+        number=keyring.token(step.party.number) if step.party.number else "",
         jurisdiction=step.jurisdiction,
         step=step.step,
         stage=step.stage,
@@ -334,14 +338,18 @@ def conduct_routes(
     @app.get(
         "/v1/ladder",
         tags=["conduct"],
-        summary="The steps of the ladder with their notices, of one entity or of all.",
+        summary="The steps of the ladder with their notices, of one entity or of all parties.",
         responses=answers,
     )
     async def ladder(_holder: Operator, entity: str = "") -> dict[str, list[StepOut]]:
         def read() -> list[StepOut]:
             record, known = service.record(), names()
-            steps = record.steps.of(record.entities.id_of(entity)) if entity else record.steps.all()
-            return [step_out(each, known) for each in steps]
+            steps = (
+                record.steps.of(Party(record.entities.id_of(entity)))
+                if entity
+                else record.steps.all()
+            )
+            return [step_out(each, known, service.state.keyring) for each in steps]
 
         with refusals():
             return {"steps": await service.on_record(read)}
@@ -359,7 +367,7 @@ def conduct_routes(
             )
             known = await service.on_record(names)
         await service.follow_record()
-        return step_out(step, known)
+        return step_out(step, known, service.state.keyring)
 
     # Appeals
 

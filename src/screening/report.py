@@ -80,14 +80,18 @@ def _ladder(record: Record, first: float, end: float, jurisdiction: str) -> Iter
     steps = [
         each for each in record.steps.all() if each.jurisdiction == jurisdiction and each.at < end
     ]
-    newest = {each.entity: each for each in steps}
-    stages = Counter(each.in_force or "none" for each in newest.values())
-    columns = ("stage", "entities")
-    yield Table("stages", "Entities by stage", columns, stages.most_common(), plot=1)
-    named = [
-        (titles[each.entity], instant(each.at).date().isoformat())
+    newest = {each.party: each for each in steps}
+    stages = Counter(
+        (each.in_force or "none", "entity" if each.party.entity else "number")
         for each in newest.values()
-        if each.in_force == EXPOSED
+    )
+    by_stage = [(*names, count) for names, count in stages.most_common()]
+    columns = ("stage", "of", "parties")
+    yield Table("stages", "Entities and numbers by stage", columns, by_stage, plot=2)
+    named = [
+        (titles[each.party.entity], instant(each.at).date().isoformat())
+        for each in newest.values()
+        if each.in_force == EXPOSED and each.party.entity
     ]
     yield Table("exposed", "Entities exposed", ("entity", "since"), sorted(named))
     standing = {each.sequence for each in alive(steps)}

@@ -24,10 +24,11 @@ from consent.calling import (
     CallingSideError,
     Registry,
     load_entities,
+    load_numbers,
 )
 from consent.event import Event
 from consent.index import IndexReader, announcements
-from consent.loading import prepare_entities
+from consent.loading import prepare_callers
 from consent.number import parse_number
 from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
 from consent.zones import zones_of
@@ -446,11 +447,12 @@ class Service:
     def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide, float]:
         folder = self._state.folder
         catalogue = Catalogue.of(record)
-        entities = prepare_entities(record, folder)
+        entities, numbers = prepare_callers(record, folder)
         if self.steward.holds():
             catalogue.save(folder)
-        side = CallingSide(CallingLists.load(folder), Registry(entities))
-        return catalogue, side, record.entities.changed_at()
+        side = CallingSide(CallingLists.load(folder), Registry(entities), numbers)
+        changed = max(record.entities.changed_at(), record.steps.numbers_changed_at())
+        return catalogue, side, changed
 
     async def _prepare_calling(self) -> None:
         """Make the calling-side file anew where it is not of the generations in force.
@@ -467,7 +469,8 @@ class Service:
         """The calling side as this node last had it, whatever the record says."""
         folder = self._state.folder
         try:
-            return CallingSide(CallingLists.load(folder), Registry(load_entities(folder)))
+            registry = Registry(load_entities(folder))
+            return CallingSide(CallingLists.load(folder), registry, load_numbers(folder))
         except CallingSideError as damaged:
             self._noted("calling", str(damaged))
             return CallingSide()

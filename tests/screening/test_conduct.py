@@ -72,18 +72,18 @@ def call(api: Api, number: int, *, calling: str = CALLER, **more: Any) -> dict[s
     return answer
 
 
-def complaints(api: Api, numbers: range, **more: Any) -> dict[str, Any]:
+def complaints(api: Api, numbers: range, *, calling: str = CALLER, **more: Any) -> dict[str, Any]:
     """The answer to a file of complaints, one by each of some subscribers, after their calls."""
     for number in numbers:
-        fields = {"call_id": f"{number}", **SIGNED, **more}
-        last = api.service.screen(calling=CALLER, called=subscriber(number), **fields)
+        fields = {"call_id": f"{calling}/{number}", **SIGNED, **more}
+        last = api.service.screen(calling=calling, called=subscriber(number), **fields)
     decision_id = str(last["decision_id"])
     wait_for(
         lambda: DecisionLog(api.service.state).find(decision_id),
         seconds=60,
         what="the calls to be in the record",
     )
-    lines = [{"calling": CALLER, "called": subscriber(each), "at": now()} for each in numbers]
+    lines = [{"calling": calling, "called": subscriber(each), "at": now()} for each in numbers]
     body = "\n".join(json.dumps(each | {"category": "property"}) for each in lines)
     headers = {"Content-Type": "application/x-ndjson"}
     return dict(api("POST", "/v1/complaints", content=body, headers=headers).json())
@@ -208,6 +208,34 @@ def test_the_called_party_s_view(api: Api) -> None:
     month = now()[:7]
     shares = api("GET", "/v1/complaints/shares", params={"month": month}).json()["shares"]
     assert {each["category"] for each in shares} >= {"loans"}
+
+
+def test_a_number_of_nobody(api: Api) -> None:
+    """Its signed calls bring it up the ladder; whoever registers it then stands where it stood."""
+    number = "+12125550195"
+
+    def asked(**more: Any) -> tuple[object, object]:
+        answer = api.service.screen(calling=number, called=subscriber(140), **more)
+        return answer["action"], answer["cause"]
+
+    complaints(api, range(84, 90), calling=number, attestation="C", verstat="")
+    assert asked(**SIGNED)[0] == "allow"
+    complaints(api, range(90, 96), calling=number)
+    complaints(api, range(96, 102), calling=number)
+    assert asked(**SIGNED) == ("warn", "escalation")
+    assert asked()[0] == "allow"
+    assert number[1:] not in api.service.cli("ladder", "show").stdout
+    assert f"{number}: since" in api.service.cli("ladder", "notices").stdout
+
+    api("PUT", "/v1/entities/late", json={"title": "Late Ltd", "numbers": [number]})
+    assert asked(**SIGNED) == ("warn", "escalation")
+
+    def of_entity() -> list[str]:
+        found = api("GET", "/v1/ladder", params={"entity": "late"}).json()["steps"]
+        return [each["stage"] for each in found]
+
+    wait_for(lambda: of_entity() == ["restricted"], seconds=60, what="the stage to go with it")
+    assert asked(**SIGNED) == ("warn", "escalation")
 
 
 def test_import(api: Api, tmp_path: Path) -> None:

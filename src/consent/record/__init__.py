@@ -49,7 +49,7 @@ class Record:
         self.indexes: Final = Indexes(database, clock)
         self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.rulebook: Final = Rulebook(database, clock)
-        self.steps: Final = Steps(database, self.ledger, clock)
+        self.steps: Final = Steps(database, keyring, self.ledger, clock)
         self.warnings: Final = Warnings(database, clock)
 
     @classmethod

@@ -27,9 +27,12 @@ PERSONAL_LIMIT: Final = 1000
 PREFIX_LIMIT: Final = 3
 PREFIX: Final = re.compile(r"[0-9]{3,15}")
 PERSONAL_ACTIONS: Final = ("allow", "block")
-LADDER_STEPS: Final = ("raised", "ended", "cleared", "paused", "resumed", "reversed")
+LADDER_STEPS: Final = (
+    "raised", "ended", "cleared", "paused", "resumed", "reversed", "claimed",
+)  # fmt: skip
 """A stage was reached; its term ended; back on the ground; an appeal was opened; it was rejected;
-a step was undone, with every one after it."""
+a step was undone, with every one after it; an entity has come to answer for the number and stands
+where the number stood."""
 
 E164_LIMIT: Final = 10**15
 U32: Final = 2**32
@@ -41,10 +44,11 @@ def check(event: Event, *, where: str) -> dict[str, Any]:
     Raises RecordError for a number that is no E.164, an unknown or missing field, and a value
     out of its range; `where` begins the message.
     """
-    about_entity = event.kind == EventKind.LADDER_STEPPED
-    if about_entity and event.called != 0:
-        raise _refused(where, "called", "is a number, expected 0: a step is about no subscriber")
-    if type(event.called) is not int or not (about_entity or 0 < event.called < E164_LIMIT):
+    stepped = event.kind == EventKind.LADDER_STEPPED
+    if stepped and bool(event.called) == bool(event.body.get("entity")):
+        raise _refused(where, "called", "a step is about an entity or a number, and about one")
+    least = 0 if stepped else 1
+    if type(event.called) is not int or not least <= event.called < E164_LIMIT:
         raise _refused(where, "called", "is no number of 1 to 15 digits with country code")
     if not 0 < event.at < U32:
         raise _refused(where, "at", f"is {event.at!r}, expected epoch seconds")
@@ -385,7 +389,7 @@ TERMS: Final[dict[str, Callable[[Any], Any]]] = {
 """What limits a consent: from when on, on which days (7 a holiday), in which hours of which zone,
 for which kinds of call, for how many calls within how many days."""
 
-OPTIONAL: Final = frozenset({"terms", "scope", "effective"})
+OPTIONAL: Final = frozenset({"entity", "terms", "scope", "effective"})
 """Fields of a body that are not there where nothing is said."""
 
 _entity = (_integer(U32, least=1), None)
@@ -435,7 +439,7 @@ CHECKS: Final[dict[EventKind, dict[str, tuple[Callable[[Any], Any], Any]]]] = {
     EventKind.REASSIGNED: {"since": (_integer(U32), 0)},
     EventKind.ERASED: {},
     EventKind.LADDER_STEPPED: {
-        "entity": _entity,
+        "entity": (_integer(U32), 0),
         "jurisdiction": (_matching("[A-Z]{2}", "country of ISO 3166-1 such as CN"), None),
         "step": (_word(lambda: frozenset(LADDER_STEPS)), None),
         "stage": (_text(64), None),

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
 from consent.complaint import Complaint
+from consent.entity import Party
 from consent.keyring import Keyring
 from consent.record.database import Database, RecordError
 from consent.record.instant import Clock, from_us, to_us
@@ -20,6 +21,9 @@ from consent.record.schema import complaint
 
 BLOCK: Final = 10_000
 """Numbers of a block, from which bombing is recognised."""
+
+_NAMED: Final = 100
+"""Complaints of a caller that are opened to find its number."""
 
 _SEALED_FOR: Final = b"complaint"
 
@@ -127,12 +131,15 @@ class Complaints:
         keys makes nobody another."""
         return self._keyring.tokens(number)[-1] if number else ""
 
-    def of_entity(self, entity_id: int, jurisdiction: str, *, since: float) -> list[Kept]:
-        """Those of calls since an instant for which an entity answers, by id; void ones not."""
+    def of_party(self, party: Party, jurisdiction: str, *, since: float) -> list[Kept]:
+        """Those of calls since an instant for which a party answers, by id; void ones not."""
+        theirs = (
+            self._of_number(party.number) if party.number else complaint.c.entity_id == party.entity
+        )
         return self._read(
             select(complaint)
             .where(
-                complaint.c.entity_id == entity_id,
+                theirs,
                 complaint.c.jurisdiction == jurisdiction,
                 complaint.c.at_us >= to_us(since),
                 complaint.c.void.is_(False),
@@ -140,14 +147,54 @@ class Complaints:
             .order_by(complaint.c.id)
         )
 
-    def accused(self, *, since: float) -> list[tuple[int, str]]:
-        """The entities that were complained of since an instant, each with the country."""
-        query = select(complaint.c.entity_id, complaint.c.jurisdiction).where(
-            complaint.c.at_us >= to_us(since), complaint.c.entity_id.is_not(None)
+    def _of_number(self, number: int) -> ColumnElement[bool]:
+        """Whether a complaint is of a number for which no entity answered."""
+        theirs = complaint.c.caller.in_(self._keyring.tokens(number))
+        return theirs & complaint.c.entity_id.is_(None)
+
+    def accused(self, *, since: float, least: int) -> list[tuple[Party, str]]:
+        """Who was complained of since an instant, each with the country.
+
+        Of numbers for which no entity answers those that `least` complainants or more name; one
+        that every complaint names by its decision alone is not known here.
+        """
+        recent = (complaint.c.at_us >= to_us(since)) & complaint.c.void.is_(False)
+        entities = select(complaint.c.entity_id, complaint.c.jurisdiction).where(
+            recent, complaint.c.entity_id.is_not(None)
         )
+        callers = (
+            select(complaint.c.caller, complaint.c.jurisdiction)
+            .where(recent, complaint.c.entity_id.is_(None), complaint.c.caller != "")
+            .group_by(complaint.c.caller, complaint.c.jurisdiction)
+            .having(func.count(complaint.c.complainant.distinct()) >= least)
+        )
+        found: set[tuple[Party, str]] = set()
         with self._database.read() as connection:
-            rows = connection.execute(query.distinct()).all()
-        return sorted((int(row.entity_id), str(row.jurisdiction)) for row in rows)
+            for row in connection.execute(entities.distinct()):
+                found.add((Party(row.entity_id), row.jurisdiction))
+            for row in connection.execute(callers).all():
+                if number := self._named(connection, row.caller):
+                    found.add((Party(number=number), row.jurisdiction))
+        return sorted(found)
+
+    def _named(self, connection: Connection, caller: str) -> int:
+        """The number of a caller as complainants named it, 0 where none did."""
+        query = select(complaint.c.sealed).where(complaint.c.caller == caller)
+        for sealed in connection.execute(query.order_by(complaint.c.id).limit(_NAMED)).scalars():
+            if number := self._parties(sealed)[0]:
+                return number
+        return 0
+
+    def _parties(self, sealed: bytes) -> tuple[int, int]:
+        """Who called, 0 where the complainant did not name it, and who complained."""
+        plain = self._keyring.decrypt(sealed, _SEALED_FOR)
+        return int.from_bytes(plain[:8]), int.from_bytes(plain[8:16])
+
+    def hand_over(self, number: int, entity: int) -> None:
+        """What was complained of a number is from now on of the entity that answers for it."""
+        theirs = update(complaint).where(self._of_number(number), complaint.c.void.is_(False))
+        with self._database.write() as connection:
+            connection.execute(theirs.values(entity_id=entity))
 
     def latest(self, limit: int = 100, *, before: int | None = None) -> list[Kept]:
         """The newest first; `before` is the id to page on from."""

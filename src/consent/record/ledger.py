@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
+from consent.entity import Party
 from consent.event import Event, EventKind
 from consent.held import Held
 from consent.keyring import Keyring, KeyringError, seal, unseal
@@ -22,6 +23,7 @@ from consent.record.indexes import being_made
 from consent.record.instant import Clock, from_us, to_us
 from consent.record.once import Once, RecordConflict, done_before, keep_done
 from consent.record.schema import checkpoint, entity, event, subject
+from consent.record.standing import let_go
 from consent.record.subjects import (
     VARIABLES,
     Subject,
@@ -155,6 +157,9 @@ class Ledger:
         rows, complete = [], []
         for n, each in enumerate(events):
             who = subjects.of(each.called)
+            ends = each.kind in (EventKind.REASSIGNED, EventKind.ERASED)
+            if ends and let_go(connection, who.id, self._keyring.tokens(each.called)):
+                next_value(connection, "revision")
             if each.kind == EventKind.REASSIGNED:
                 each.body["before"] = who.id.hex()
                 who = subjects.renew(each.called)
@@ -273,16 +278,23 @@ class Ledger:
             rows = connection.execute(query.limit(limit)).all()
         return [self._event(row) for row in rows]
 
-    def steps(self, entity_id: int | None = None) -> list[Event]:
-        """The steps of the ladder in order, of one entity or of all."""
+    def steps(self, party: Party | None = None) -> list[Event]:
+        """The steps of the ladder in order, of one party or of all."""
         with self._database.read() as connection:
-            return self.steps_within(connection, entity_id)
+            return self.steps_within(connection, party)
 
-    def steps_within(self, connection: Connection, entity_id: int | None = None) -> list[Event]:
-        """The same in an open transaction."""
-        query = _sealed().where(event.c.kind == EventKind.LADDER_STEPPED)
-        if entity_id is not None:
-            query = query.where(event.c.entity_id == entity_id)
+    def steps_within(self, connection: Connection, party: Party | None = None) -> list[Event]:
+        """The same in an open transaction. Those of a number are of its present subscription."""
+        query = _sealed().where(
+            event.c.kind == EventKind.LADDER_STEPPED,
+            subject.c.sealed != b"",
+            subject.c.token_version != 0,
+        )
+        if party is not None and party.number:
+            follow_token_version(connection, self._keyring)
+            query = query.where(subject.c.token.in_(self._keyring.digests(party.number)))
+        elif party is not None:
+            query = query.where(event.c.entity_id == party.entity)
         return [self._event(row) for row in connection.execute(query).all()]
 
     def last_sequence(self) -> int:

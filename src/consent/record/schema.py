@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0008"
+REVISION: Final = "0009"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -145,6 +145,16 @@ rewrites this table alone, and emptying `sealed` erases what every event of it s
 once the index has what the ledger says through `erase_after`. A subscription that has ended has
 no token of its number but random bytes, and version 0.
 """
+
+number_stage: Final = Table(
+    "number_stage",
+    METADATA,
+    Column("subject_id", LargeBinary(16), ForeignKey("subject.id"), primary_key=True),
+    Column("stages", Text, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+)
+"""Where a number stands on the ladder for which no entity answers, by its subscription: JSON as in
+`entity.stages`, what the newest steps of the ledger come to."""
 
 event: Final = Table(
     "event",

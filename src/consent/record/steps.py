@@ -1,8 +1,8 @@
 """The steps of the ladder: events of the ledger, in force with the transaction that keeps them.
 
-Invariants: the newest step of an entity in a country says the whole of where it stands there, and
-`entity.stages` is what the newest steps come to; a step is taken only over the one that its
-decision rests on, so that two who decide at once take one step.
+Invariants: the newest step of a party in a country says the whole of where it stands there, and
+`entity.stages` and `number_stage` are what the newest steps come to; a step is taken only over the
+one that its decision rests on, so that two who decide at once take one step.
 """
 
 import json
@@ -12,14 +12,17 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Connection, select, update
 
+from consent.entity import Party
 from consent.event import Event, EventKind
+from consent.keyring import Keyring
 from consent.record.audit import write_audit
 from consent.record.database import Database, RecordError, next_value
 from consent.record.instant import Clock, to_us
 from consent.record.ledger import Ledger
 from consent.record.once import RecordConflict
 from consent.record.schema import complaint, entity
-from consent.record.subjects import VARIABLES
+from consent.record.standing import changed_at, stand, standing_numbers
+from consent.record.subjects import VARIABLES, Subjects
 
 GROUND: Final = 0
 
@@ -30,7 +33,7 @@ class Stepped:
 
     sequence: int
     at: float
-    entity: int
+    party: Party
     jurisdiction: str
     step: str
     stage: str
@@ -60,7 +63,7 @@ class Stepped:
         return cls(
             event.sequence,
             event.at,
-            body["entity"],
+            Party(body.get("entity", 0), event.called),
             body["jurisdiction"],
             body["step"],
             body["stage"],
@@ -80,24 +83,36 @@ class Stepped:
 
 
 class Steps:
-    """The steps of every entity."""
+    """The steps of every party."""
 
-    def __init__(self, database: Database, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, database: Database, keyring: Keyring, ledger: Ledger, clock: Clock) -> None:
         self._database = database
+        self._keyring = keyring
         self._ledger = ledger
         self._clock = clock
 
-    def of(self, entity_id: int, jurisdiction: str = "") -> list[Stepped]:
-        """The steps of an entity in order, in one country or in all."""
-        found = map(Stepped.of, self._ledger.steps(entity_id))
+    def of(self, party: Party, jurisdiction: str = "") -> list[Stepped]:
+        """The steps of a party in order, in one country or in all."""
+        found = map(Stepped.of, self._ledger.steps(party))
         return [each for each in found if jurisdiction in ("", each.jurisdiction)]
 
     def all(self) -> list[Stepped]:
         """Every step, in order."""
         return list(map(Stepped.of, self._ledger.steps()))
 
+    def numbers(self) -> dict[int, Mapping[str, tuple[str, int]]]:
+        """The numbers on which a stage is in force, by country with the event, as of entities."""
+        with self._database.read() as connection:
+            return standing_numbers(connection, self._keyring)
+
+    def numbers_changed_at(self) -> float:
+        """When a number last came to stand elsewhere, epoch seconds; 0 where none ever did."""
+        with self._database.read() as connection:
+            return changed_at(connection)
+
     def take(
         self,
+        party: Party,
         body: Mapping[str, Any],
         *,
         at: float,
@@ -107,11 +122,12 @@ class Steps:
     ) -> Stepped:
         """Commits a step, and brings it into force: see `consent.event` for its body.
 
-        `rests_on` is the sequence of the newest step of this entity in this country, 0 for none;
+        `rests_on` is the sequence of the newest step of this party in this country, 0 for none;
         the complaints that are `voided` count no more. Raises RecordConflict where another step
         was taken meanwhile, RecordError for what cannot be.
         """
-        event = Event(0, at, EventKind.LADDER_STEPPED, 0, dict(body))
+        said = {"entity": party.entity, **body}
+        event = Event(0, at, EventKind.LADDER_STEPPED, party.number, said)
         with self._database.write() as connection:
             kept = self._ledger.append_within(connection, event, actor=actor)
             stepped = Stepped.of(kept)
@@ -137,23 +153,33 @@ class Steps:
         return stepped
 
     def _stand(self, connection: Connection, stepped: Stepped, rests_on: int) -> str:
-        """Writes where the entity now stands; the answer is its name."""
+        """Writes where the party now stands; the answer is the entity's name, or a token."""
         before = [
             each.sequence
-            for each in map(Stepped.of, self._ledger.steps_within(connection, stepped.entity))
+            for each in map(Stepped.of, self._ledger.steps_within(connection, stepped.party))
             if each.jurisdiction == stepped.jurisdiction and each.sequence < stepped.sequence
         ]
         if (before[-1] if before else GROUND) != rests_on:
             raise RecordConflict("another step was taken meanwhile", field="step")
-        row = connection.execute(select(entity).where(entity.c.id == stepped.entity)).one_or_none()
+        if stepped.party.number:
+            who = Subjects(connection, self._keyring, [stepped.party.number])
+            stand(
+                connection,
+                who.of(stepped.party.number).id,
+                stepped.jurisdiction,
+                (stepped.in_force, stepped.sequence),
+                at_us=to_us(self._clock()),
+            )
+            return self._keyring.token(stepped.party.number)
+        mine = entity.c.id == stepped.party.entity
+        row = connection.execute(select(entity).where(mine)).one_or_none()
         if row is None:
-            raise RecordError(f"entity {stepped.entity} is not registered", field="entity")
+            raise RecordError(f"entity {stepped.party.entity} is not registered", field="entity")
         stages = json.loads(row.stages)
         stages.pop(stepped.jurisdiction, None)
         if stepped.in_force:
             stages[stepped.jurisdiction] = [stepped.in_force, stepped.sequence]
-        mine = update(entity).where(entity.c.id == stepped.entity)
         # The instant from which workers measure how long it took them.
         changed = {"stages": json.dumps(stages, sort_keys=True), "changed_us": to_us(self._clock())}
-        connection.execute(mine.values(**changed))
+        connection.execute(update(entity).where(mine).values(**changed))
         return str(row.name)

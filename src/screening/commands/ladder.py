@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from consent.entity import Party
+from consent.record import Record, Stepped
 from rules.ladder import load_ladders
 from screening.commands.actor import actor
 from screening.commands.table import table
@@ -20,20 +22,20 @@ Entity = Annotated[str, typer.Argument(help="One entity; all when left out.")]
 
 @app.command("show")
 def show(entity: Entity = "") -> None:
-    """The steps of the ladder, oldest first: each an event of the ledger."""
+    """The steps of the ladder, oldest first: each an event of the ledger; numbers by token."""
     rows = table(
-        "event", "at", "entity", "country", "step", "stage", "in force", "undoes", "why",
+        "event", "at", "party", "country", "step", "stage", "in force", "undoes", "why",
         whole=("event", "step", "stage"),
     )  # fmt: skip
     with open_files(Settings()) as state:
         record = state.record()
         names = {each.id: each.name for each in record.entities.all(status=None)}
-        steps = record.steps.of(record.entities.id_of(entity)) if entity else record.steps.all()
+        steps = _steps(record, entity)
         for each in steps:
             rows.add_row(
                 str(each.sequence),
                 f"{instant(each.at):%Y-%m-%d %H:%M:%SZ}",
-                names[each.entity],
+                names.get(each.party.entity) or state.keyring.token(each.party.number),
                 each.jurisdiction,
                 each.step,
                 each.stage,
@@ -46,14 +48,18 @@ def show(entity: Entity = "") -> None:
 
 @app.command("notices")
 def notices(entity: Entity = "") -> None:
-    """What entities are told of each step up, in the language of the country and in English."""
+    """What callers are told of each step up, in the language of the country and in English."""
     say = Console(highlight=False, soft_wrap=True).print
     with open_files(Settings()) as state:
         record = state.record()
-        steps = record.steps.of(record.entities.id_of(entity)) if entity else record.steps.all()
+        steps = _steps(record, entity)
         for each in steps:
             for language, text in each.notice.items():
                 say(f"{each.reference} {language}: {text.replace('{appeal}', each.reference)}")
+
+
+def _steps(record: Record, entity: str) -> list[Stepped]:
+    return record.steps.of(Party(record.entities.id_of(entity))) if entity else record.steps.all()
 
 
 @app.command("reverse")

@@ -8,11 +8,12 @@ was made so far lies on the other side, which the next rebuild clears first.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from consent.event import Event
 from consent.index import SHARDS, IndexBehind, IndexStore
 from consent.loading import dnc_generations, restore_lists
 from consent.projection import catch_up
@@ -20,6 +21,8 @@ from consent.record import Record
 
 MOST_LOOKS: Final = 10
 """At what has changed since, before a rebuild gives up: lists come hours apart."""
+
+EVENTS_TOLD: Final = 100
 
 LEFT_SECONDS: Final = 5.0
 """Until no worker reads the old index: one looks at the record every half second, and one that
@@ -30,6 +33,7 @@ class Stage(StrEnum):
     """Where a rebuild is, in words for people."""
 
     MAKING = "making"
+    READING = "reading the ledger"
     FOLLOWING = "following"
     LEAVING = "leaving the old one"
     REMOVING = "removing the old one"
@@ -48,12 +52,13 @@ def rebuild_beside(
     """Make the index of a new epoch, put it in force and remove the one before.
 
     `epoch` lies on the other side than the one in force, which goes `left_seconds` after the
-    switch. The answer is the sequence of the ledger through which the new one was complete when
-    it came into force.
+    switch. `progress` hears of numbers while it is `Stage.MAKING`, and of events of the ledger
+    while it is `Stage.READING`. The answer is the sequence of the ledger through which the new one
+    was complete when it came into force.
 
     Raises IndexUnavailable and its kinds where a server failed or was failed over, LoadError
     where an original is gone, and RecordError where another rebuild has begun; up to the switch
-    the old index is then in force as before.
+    the old index is then in force as before, and after it the new one: see `remove_left`.
     """
     old = record.index_epoch()
     with record.indexes.making(epoch):
@@ -61,7 +66,7 @@ def rebuild_beside(
         store.rebuild(
             epoch,
             generations=dnc_generations(record, folder),
-            events=record.ledger.events(),
+            events=reading(record.ledger.events(), progress=progress, stage=stage),
             last_sequence=record.ledger.last_sequence(),
             progress=progress,
         )
@@ -82,8 +87,27 @@ def rebuild_beside(
         time.sleep(left_seconds)
     if old:
         stage(Stage.REMOVING)
-        # Nobody need write to what nobody can read, so its stamps go first.
-        store.withdraw(old)
-        record.indexes.leave(old)
-        store.remove(old)
+        remove_left(record, store, old)
     return last
+
+
+def remove_left(record: Record, store: IndexStore, old: str) -> None:
+    """Remove an index that no worker reads any more. Raises IndexUnavailable; begun again, it is
+    gone on with."""
+    # Nobody need write to what nobody can read, so its stamps go first.
+    store.withdraw(old)
+    record.indexes.leave(old)
+    store.remove(old)
+
+
+def reading(
+    events: Iterable[Event], *, progress: Callable[[int], None], stage: Callable[[Stage], None]
+) -> Iterator[Event]:
+    """The events, of which `progress` hears a hundred at a time from `Stage.READING` on."""
+    stage(Stage.READING)
+    at = 0
+    for at, each in enumerate(events, 1):
+        yield each
+        if not at % EVENTS_TOLD:
+            progress(EVENTS_TOLD)
+    progress(at % EVENTS_TOLD)

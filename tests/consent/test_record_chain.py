@@ -9,11 +9,13 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.running import wait_for
 
 from consent.event import Event, EventKind
 from consent.keyring import Keyring
 from consent.record import Checkpoint, Record, RecordError
 from consent.record.chain import Entry, entry_hash, genesis
+from consent.record.indexes import SILENT_SECONDS
 from consent.record.schema import event as table
 from consent.signing import SigningError, SigningKey, TrustedKeys
 
@@ -408,6 +410,46 @@ def test_erased(record: Record, keyring: Keyring) -> None:
         ).all()
     assert [bytes(row.sealed) for row in rows] == [b""]
     assert bytes(rows[0].token) not in keyring.digests(CALLED)
+
+
+def test_an_index_in_the_making_keeps_keys_while_it_lives(
+    record_url: str, keyring: Keyring
+) -> None:
+    """It may have read what an erased subscriber had said. One whose maker says that it goes on
+    keeps them for as long as it takes; one of which nothing is heard is given up within minutes."""
+    now = [AT]
+    record = Record.open(record_url, keyring=keyring, clock=lambda: now[0])
+    record.entities.put("bank", title="Bank", categories=["banking"], actor="test")
+    append(record, "consent.granted", GRANT)
+    erased = append(record, "subscription.erased", {}).sequence
+
+    def finished(seconds: float) -> int:
+        now[0] += seconds
+        return record.ledger.finish_erasures(erased)
+
+    with record.indexes.making("slow", sign_seconds=0.005):
+        for _ in range(20):
+            before = _building(record)
+            assert finished(SILENT_SECONDS - 1) == 0
+            wait_for(lambda said=before: _building(record) != said, seconds=10, what="a sign")
+        record.indexes.complete("slow")
+    record.indexes.begin("killed")
+    assert finished(SILENT_SECONDS - 1) == 0
+    record.indexes.sign("killed")
+    assert finished(SILENT_SECONDS - 1) == 0
+    assert finished(1) == 1
+    with pytest.raises(RecordError, match="index killed was given up"):
+        record.indexes.sign("killed")
+    with pytest.raises(RecordError, match="index killed was given up"):
+        record.indexes.complete("killed")
+    record.close()
+
+
+def _building(record: Record) -> str:
+    """What the record says of the index that is being made."""
+    with record._database.read() as connection:
+        query = sa.text("SELECT value FROM setting WHERE name = 'index_building'")
+        return str(connection.execute(query).scalar_one())
 
 
 def test_token_keys_rotate(

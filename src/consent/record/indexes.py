@@ -4,6 +4,7 @@ The one instant at which another index comes into force is the commit of `switch
 """
 
 import contextlib
+import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,12 @@ from consent.record.database import Database, RecordError, RecordUnavailable, ho
 from consent.record.instant import Clock
 from consent.record.schema import setting
 
-MOST_SECONDS: Final = 6 * 3600.0
-"""How long an index may be in the making; one that takes longer has been given up."""
+SILENT_SECONDS: Final = 300.0
+"""An index in the making of which nothing was heard for so long has been given up: its maker was
+killed. Until then the keys of erased subscribers are kept, of whom it may have read."""
+
+SIGN_SECONDS: Final = 30.0
+"""How often its maker says that it is still at it."""
 
 IN_FORCE: Final = "index_epoch"
 BESIDE: Final = "index_beside"
@@ -103,16 +108,41 @@ class Indexes:
                 _set(connection, {BESIDE: ""})
 
     @contextlib.contextmanager
-    def making(self, epoch: str) -> Iterator[None]:
-        """`begin`, and give the index up where the block raises."""
+    def making(self, epoch: str, *, sign_seconds: float = SIGN_SECONDS) -> Iterator[None]:
+        """`begin`, say every `sign_seconds` that it goes on, and give up where the block raises."""
         self.begin(epoch)
+        ended = threading.Event()
+        signs = threading.Thread(
+            target=self._sign_until, args=(ended, epoch, sign_seconds), daemon=True
+        )
+        signs.start()
         try:
             yield
         except BaseException:
-            # Where the record cannot be reached either, `MOST_SECONDS` do it.
+            # Where the record cannot be reached either, `SILENT_SECONDS` do it.
             with contextlib.suppress(RecordUnavailable):
                 self.give_up(epoch)
             raise
+        finally:
+            ended.set()
+            signs.join()
+
+    def _sign_until(self, ended: threading.Event, epoch: str, every_seconds: float) -> None:
+        while not ended.wait(every_seconds):
+            try:
+                self.sign(epoch)
+            except RecordUnavailable:
+                continue  # the next may come in time
+            except RecordError:
+                return
+
+    def sign(self, epoch: str) -> None:
+        """What is being made goes on. Raises RecordError where it is in force or was given up."""
+        with self._database.write() as connection:
+            hold(connection, "event")
+            hold(connection, "revision")
+            self._expect_building(connection, epoch)
+            _set(connection, {BUILDING: f"{epoch} {self._clock():.0f}"})
 
     def give_up(self, epoch: str) -> None:
         """What was being made is none."""
@@ -124,15 +154,15 @@ class Indexes:
     def _expect_building(self, connection: Connection, epoch: str) -> None:
         if _epochs(connection).building != epoch or not being_made(connection, self._clock()):
             raise RecordError(
-                f"index {epoch} was given up: another is being made, or it took longer than "
-                f"{MOST_SECONDS / 3600:.0f} h"
+                f"index {epoch} was given up: another is being made, or nothing was heard of it "
+                f"for {SILENT_SECONDS / 60:.0f} minutes"
             )
 
 
 def being_made(connection: Connection, now: float) -> bool:
     """Whether an index is being made that may have read what an erased subscriber had said."""
     said = _values(connection).get(BUILDING, "")
-    return bool(said) and now - float(said.partition(" ")[2]) < MOST_SECONDS
+    return bool(said) and now - float(said.partition(" ")[2]) < SILENT_SECONDS
 
 
 def _values(connection: Connection) -> dict[str, str]:

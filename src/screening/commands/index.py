@@ -1,21 +1,36 @@
 """`screening index`: the projection of the record that calls are decided by."""
 
+import contextlib
 import secrets
-from typing import Annotated
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from consent.index import SHARDS, IndexLost, IndexStore, name_epoch
+from consent.index import (
+    SHARDS,
+    IndexLost,
+    IndexRefused,
+    IndexStore,
+    IndexUnavailable,
+    name_epoch,
+)
 from consent.loading import dnc_generations, restore_lists
 from consent.private import locked
 from consent.projection import catch_up
-from consent.rebuilding import Stage, rebuild_beside
+from consent.rebuilding import Stage, reading, rebuild_beside, remove_left
+from screening.commands.progress import Stages, stages
 from screening.settings import Settings
 from screening.state import State, open_state
 
 app = typer.Typer(no_args_is_help=True)
+
+TRIES: Final = 5
+AWAIT_SECONDS: Final = 60.0
+"""A failover is over by then, or it is none."""
 
 
 @app.command("status")
@@ -73,52 +88,99 @@ def rebuild(
             else:
                 out.print("the index is whole")
                 return
-        _rebuild(state, out, only_lost=if_lost)
+        with stages(out) as told:
+            _rebuild(state, told, only_lost=if_lost)
+        last = state.record().ledger.last_sequence()
+        out.print(f"the index holds {_numbers(state):,} numbers of files and {last} events")
 
 
-def _rebuild(state: State, out: Console, *, only_lost: bool) -> None:
-    """With `only_lost` no more than what an emptied node held: the others stay in use."""
+def _rebuild(state: State, told: Stages, *, only_lost: bool) -> None:
+    """Try so often that a failover, or two, need nobody. Raises IndexUnavailable after the last."""
+    made = ""
+    for left in range(TRIES - 1, -1, -1):
+        old = state.record().index_epoch()
+        try:
+            with closing(IndexStore(state.redis_url)) as store:
+                if made and made == old:
+                    # It is in force, and the servers failed while the one before was removed.
+                    told.begin(Stage.REMOVING)
+                    if beside := state.record().indexes.epochs().beside:
+                        remove_left(state.record(), store, beside)
+                    return
+                made = name_epoch(secrets.token_hex(8), beside=old)
+                lost = store.lost_shards(old) if only_lost else ()
+                if 0 < len(lost) < SHARDS:
+                    _rebuild_some(state, store, told, lost)
+                else:
+                    _rebuild_beside(state, store, told, made)
+                return
+        except IndexRefused:
+            raise
+        except IndexUnavailable as gone:
+            if not left:
+                raise IndexUnavailable(
+                    f"{gone}; given up after {TRIES} tries, what is in force stays so: once the "
+                    "servers are well, begin it again"
+                ) from None
+            told.note(f"{gone}; begun again when the servers answer, {left} more tries")
+        _await_servers(state)
+
+
+def _await_servers(state: State) -> None:
+    """Wait until the servers answer, but not for longer than a failover may take."""
+    deadline = time.monotonic() + AWAIT_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(AWAIT_SECONDS / 60)
+        with contextlib.suppress(IndexUnavailable), closing(IndexStore(state.redis_url)) as store:
+            store.lost_shards("")
+            return
+
+
+def _rebuild_beside(state: State, store: IndexStore, told: Stages, epoch: str) -> None:
     record = state.record()
-    expected = sum(
+    totals = {
+        Stage.MAKING: (_numbers(state), "numbers"),
+        Stage.READING: (record.ledger.last_sequence(), "events"),
+    }
+
+    def begin(stage: Stage) -> None:
+        total, unit = totals.get(stage, (0, ""))
+        told.begin(stage, total=total, unit=unit)
+
+    rebuild_beside(
+        record,
+        store,
+        state.folder,
+        epoch=epoch,
+        progress=told.add,
+        stage=begin,
+    )
+
+
+def _rebuild_some(state: State, store: IndexStore, told: Stages, lost: Sequence[int]) -> None:
+    """No more than what an emptied node held: the others stay in use."""
+    record = state.record()
+    last = record.ledger.last_sequence()
+    told.begin(Stage.MAKING, total=_numbers(state) * len(lost) // SHARDS, unit="numbers")
+    store.rebuild(
+        record.index_epoch(),
+        generations=dnc_generations(record, state.folder),
+        events=reading(
+            record.ledger.events(),
+            progress=told.add,
+            stage=lambda stage: told.begin(stage, total=last, unit="events"),
+        ),
+        last_sequence=last,
+        progress=told.add,
+        shards=lost,
+    )
+    catch_up(record, store)
+
+
+def _numbers(state: State) -> int:
+    """Of the do-not-call lists in force."""
+    return sum(
         each.active.loaded
-        for each in record.catalogue.lists()
+        for each in state.record().catalogue.lists()
         if each.kind == "dnc" and each.active
     )
-    store = IndexStore(state.redis_url)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} numbers"),
-        TimeRemainingColumn(),
-    )
-    try:
-        with Progress(*columns, console=out) as bars:
-            old = record.index_epoch()
-            lost = store.lost_shards(old)
-            some = only_lost and 0 < len(lost) < SHARDS
-            task = bars.add_task(
-                Stage.MAKING, total=max(1, expected * len(lost) // SHARDS if some else expected)
-            )
-            if some:
-                last = record.ledger.last_sequence()
-                store.rebuild(
-                    old,
-                    generations=dnc_generations(record, state.folder),
-                    events=record.ledger.events(),
-                    last_sequence=last,
-                    progress=lambda numbers: bars.advance(task, numbers),
-                    shards=lost,
-                )
-                catch_up(record, store)
-            else:
-                last = rebuild_beside(
-                    record,
-                    store,
-                    state.folder,
-                    epoch=name_epoch(secrets.token_hex(8), beside=old),
-                    progress=lambda numbers: bars.advance(task, numbers),
-                    stage=lambda stage: bars.update(task, description=stage),
-                )
-    finally:
-        store.close()
-    out.print(f"the index holds {expected:,} numbers of files and {last} events")

@@ -6,12 +6,14 @@ told of a change on a channel, and would find it by itself at its next look at t
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
+from consent.record.timings import Key, bound_of
 from screening.snapshot import Catalogue
 
+DAY: Final = 86_400
 MOST_PENDING: Final = 10_000
 """Decisions whose time is taken while the index is gone; of more the oldest are not measured."""
 
@@ -32,6 +34,20 @@ class Enforcement:
         self._pending: deque[tuple[int, float]] = deque(maxlen=MOST_PENDING)
         self._lists: dict[str, tuple[int, float]] | None = None
         self._entities_at: float | None = None
+        self._counts: Counter[Key] = Counter()
+
+    def take_counts(self) -> Counter[Key]:
+        """What was measured since it was last asked for, for the record."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def put_back(self, counts: Counter[Key]) -> None:
+        """Counts that could not be written."""
+        self._counts += counts
+
+    def _measured(self, facts: str, seconds: float) -> None:
+        self._observe(facts, seconds)
+        self._counts[int(self._now() // DAY), facts, bound_of(seconds)] += 1
 
     def accepted(self) -> float:
         """The instant of a request."""
@@ -40,7 +56,7 @@ class Enforcement:
     def decided(self, sequence: int, *, accepted: float, in_force: bool) -> None:
         """A decision is in the ledger, and in force or waiting for the index."""
         if in_force:
-            self._observe("decisions", self._clock() - accepted)
+            self._measured("decisions", self._clock() - accepted)
         else:
             self._pending.append((sequence, accepted))
 
@@ -48,7 +64,7 @@ class Enforcement:
         """The index has the ledger through a sequence."""
         waiting = self._pending
         while waiting and waiting[0][0] <= sequence:
-            self._observe("decisions", self._clock() - waiting.popleft()[1])
+            self._measured("decisions", self._clock() - waiting.popleft()[1])
 
     def taken_in(self, catalogue: Catalogue, *, entities_at: float) -> None:
         """This worker decides by these lists, and by entities that last changed at an instant.
@@ -60,7 +76,7 @@ class Enforcement:
         if self._lists is not None:
             for name, (generation, since) in lists.items():
                 if self._lists.get(name) != (generation, since):
-                    self._observe("lists", max(0.0, self._now() - since))
+                    self._measured("lists", max(0.0, self._now() - since))
         if self._entities_at is not None and entities_at > self._entities_at:
-            self._observe("entities", max(0.0, self._now() - entities_at))
+            self._measured("entities", max(0.0, self._now() - entities_at))
         self._lists, self._entities_at = lists, entities_at

@@ -14,11 +14,13 @@ from statistics import median
 from typing import Final
 
 from consent.record import Record, month_of
+from consent.record.timings import BEYOND, BOUNDS_MS
 from screening.conduct import alive
 from screening.recording.reader import DecisionLog
 from screening.statement import instant
 
 EXPOSED: Final = "exposed"
+DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def figures(
         _complaints(record, month, jurisdiction),
         *_ladder(record, first, end, jurisdiction),
         *_appeals(record, first, end, jurisdiction, now=now),
-        _lists(record, now),
+        *_lists(record, first, min(end, now), now),
+        *_enforcement(record, first, end),
     ]
 
 
@@ -133,16 +136,82 @@ def _appeals(
     yield Table("false_positives", "False positives by rule", columns, rows)
 
 
-def _lists(record: Record, now: float) -> Table:
-    rows = []
+def _lists(record: Record, first: float, end: float, now: float) -> Iterable[Table]:
+    """How old the lists are now, and were at the end of each day: the record keeps when each
+    generation was loaded and how long it was in force."""
+    rows, days = [], []
     for each in record.catalogue.lists():
         active = each.active
         if active is not None:
             loaded = datetime.fromtimestamp(active.loaded_at, UTC)
-            days = (now - active.loaded_at) / 86_400
-            rows.append((each.name, str(each.kind), loaded.isoformat(), round(days, 2)))
+            age = (now - active.loaded_at) / DAY
+            rows.append((each.name, str(each.kind), loaded.isoformat(), round(age, 2)))
+        history = record.catalogue.generations(each.name)
+        for at in _ends_of_days(first, end):
+            ages = [
+                at - one.loaded_at
+                for one in history
+                if one.activated_at is not None
+                and one.activated_at <= at
+                and (one.retired_at is None or one.retired_at > at)
+            ]
+            if ages:
+                late = bool(each.max_age_s) and min(ages) > each.max_age_s
+                day = instant(at - 1).date().isoformat()
+                days.append((day, each.name, round(min(ages) / DAY, 2), "late" if late else ""))
     columns = ("list", "kind", "loaded", "age_days")
-    return Table("lists", "Freshness of the lists now", columns, rows)
+    yield Table("lists", "Freshness of the lists now", columns, rows)
+    columns = ("day", "list", "age_days", "late")
+    yield Table("freshness", "Age of the lists at the end of each day", columns, sorted(days), 2)
+
+
+def _ends_of_days(first: float, end: float) -> Iterable[float]:
+    at = first + DAY
+    while at < end:
+        yield at
+        at += DAY
+    yield end
+
+
+def _enforcement(record: Record, first: float, end: float) -> Iterable[Table]:
+    """How long decisions, lists and entities took to be in force, of the whole service: what a
+    person decides is not of one country. Times are upper bounds of the steps that are counted."""
+    counts = record.timings.between(int(first // DAY), int(end // DAY))
+    bounds = [*BOUNDS_MS, BEYOND]
+    by_facts: dict[str, Counter[int]] = {}
+    by_day: dict[str, Counter[int]] = {}
+    for (day, facts, within), count in counts.items():
+        by_facts.setdefault(facts, Counter())[within] += count
+        date = datetime.fromtimestamp(day * DAY, UTC).date().isoformat()
+        by_day.setdefault(date, Counter())[within] += count
+    shares = [
+        (facts, _bound(within), within_bound[within])
+        for facts, within_bound in sorted(by_facts.items())
+        for within in bounds
+        if within_bound[within]
+    ]
+    columns = ("facts", "within", "changes")
+    yield Table("enforcement", "Time until a change was in force", columns, shares, plot=2)
+    days = [
+        (date, found.total(), _bound(_quantile(found, 0.5)), _bound(_quantile(found, 0.95)))
+        for date, found in sorted(by_day.items())
+    ]
+    columns_of_days = ("day", "changes", "half_within", "95_percent_within")
+    yield Table("enforcement_days", "The same by day", columns_of_days, days, plot=1)
+
+
+def _quantile(counts: Counter[int], share: float) -> int:
+    """The least bound within which such a share of the changes was in force."""
+    reached = 0
+    for within in BOUNDS_MS:
+        reached += counts[within]
+        if reached >= share * counts.total():
+            return within
+    return BEYOND
+
+
+def _bound(within: int) -> str:
+    return f"over {BOUNDS_MS[-1] // 1000} s" if within == BEYOND else f"{within} ms"
 
 
 def write_report(

@@ -80,6 +80,7 @@ KEEPER_GONE_SECONDS: Final = 0.25
 
 ANNOUNCED_AGAIN_SECONDS: Final = 1.0
 LADDER_INTERVAL_SECONDS: Final = 10.0
+TIMINGS_INTERVAL_SECONDS: Final = 30.0
 CONDUCT_INTERVAL_SECONDS: Final = 0.2
 RECORDER_SECONDS: Final = 15.0
 RECALL_INTERVAL_SECONDS: Final = 1.0
@@ -215,6 +216,7 @@ class Service:
             asyncio.create_task(self._repeat(self._keep_checkpoints, CHECKPOINT_INTERVAL_SECONDS)),
             asyncio.create_task(self._repeat(self._look_at_ladder, LADDER_INTERVAL_SECONDS)),
             asyncio.create_task(self._repeat(self._look_at_conduct, CONDUCT_INTERVAL_SECONDS)),
+            asyncio.create_task(self._repeat(self._keep_timings, TIMINGS_INTERVAL_SECONDS)),
         ]
         if self.settings.watch:
             self._tasks.append(asyncio.create_task(self._watch_process.keep()))
@@ -240,6 +242,16 @@ class Service:
             failure = str(gone)
         if failure != self._failures.get("ladder", ""):
             self._noted("ladder", failure)
+
+    async def _keep_timings(self) -> None:
+        """Write down how long changes took to be in force; while the record is gone they wait."""
+        counts = self.enforcement.take_counts()
+        if not counts:
+            return
+        try:
+            await self.on_record(lambda: self.record().timings.add(counts))
+        except (RecordUnavailable, RecordError):
+            self.enforcement.put_back(counts)
 
     async def count_false_positives(self) -> None:
         """Take in what appeals and called parties have said."""
@@ -268,6 +280,7 @@ class Service:
         self.guard.stop()
         self.rules.stop()
         await self._keeper.stop()
+        await self._keep_timings()
         await asyncio.to_thread(self._writers.shutdown)
         self.registrar.close()
         # What was appended since the last one shall not wait for the next start.

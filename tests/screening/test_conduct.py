@@ -260,9 +260,10 @@ def test_the_report_of_a_month(api: Api, tmp_path: Path) -> None:
     assert blocked["action"] == "block"
     assert page.count("<svg") >= 3
     tables = {path.stem: path.read_text().splitlines()[1:] for path in out.glob("*.csv")}
-    assert {"calls", "verdicts", "complaints", "stages", "exposed", "appeals", "lists"} <= set(
-        tables
-    )
+    assert {
+        "calls", "verdicts", "complaints", "stages", "exposed", "appeals", "lists", "freshness",
+        "enforcement", "enforcement_days",
+    } <= set(tables)  # fmt: skip
     assert any(row.startswith("block,analytics,") for row in tables["verdicts"])
     by_day = sum(int(row.rpartition(",")[2]) for row in tables["calls"])
     assert by_day == sum(int(row.rpartition(",")[2]) for row in tables["verdicts"])

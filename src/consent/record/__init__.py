@@ -30,6 +30,7 @@ from consent.record.ledger import Ledger
 from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
 from consent.record.steps import Stepped, Steps
+from consent.record.timings import Timings
 from consent.record.warnings import Warned, Warnings
 from consent.signing import SigningKey
 
@@ -50,6 +51,7 @@ class Record:
         self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.rulebook: Final = Rulebook(database, clock)
         self.steps: Final = Steps(database, keyring, self.ledger, clock)
+        self.timings: Final = Timings(database)
         self.warnings: Final = Warnings(database, clock)
 
     @classmethod

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0009"
+REVISION: Final = "0010"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -297,3 +297,14 @@ warning: Final = Table(
 )
 """Campaigns that the watch found. A number or a block is a token; `about` is JSON. `next_us` is
 when the webhook is tried next, null where nothing is to be sent any more."""
+
+timing: Final = Table(
+    "timing",
+    METADATA,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("facts", String(16), primary_key=True),
+    Column("within_ms", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+)
+"""How many changes of which facts were in force within so many milliseconds (0: longer than any
+bound), by the day since the epoch, UTC."""

@@ -34,6 +34,7 @@ FLAG: Final = {"dno": DNO, "block": BLOCK, "allow": ALLOW}
 FILE: Final = "calling.bin"
 ENTITIES: Final = "entities.json"
 NUMBERS: Final = "numbers.json"
+EXCEPTIONS: Final = "exceptions.json"
 MOST_LISTS: Final = 64
 _MAGIC: Final = b"CALLING1"
 _HEAD: Final = struct.Struct("<8sI")
@@ -140,11 +141,15 @@ def _ranges(lists: Sequence[CallingList]) -> list[Values]:
     return [each.ranges.reshape(-1, 2) for each in lists]
 
 
+Exceptions = Mapping[int, frozenset[str]]
+"""Numbers that are as if some lists, by their names, did not name them."""
+
+
 class CallingLists:
     """The mapped file. Immutable; a newer file is a newer object."""
 
-    __slots__ = ("_codes", "_ends", "_flags", "_numbers", "_range_codes", "_sets", "_starts",
-                 "generations")  # fmt: skip
+    __slots__ = ("_codes", "_ends", "_flags", "_kinds", "_numbers", "_range_codes", "_sets",
+                 "_starts", "generations")  # fmt: skip
 
     def __init__(self, content: Any, head: Mapping[str, Any], offset: int) -> None:
         view = memoryview(content)
@@ -165,6 +170,7 @@ class CallingLists:
         lists = [(str(name), int(flag)) for name, _, flag in head["lists"]]
         self._sets = tuple(tuple(lists[at][0] for at in each) for each in head["sets"])
         self._flags = tuple(_or(lists[at][1] for at in each) for each in head["sets"])
+        self._kinds = dict(lists)
         self.generations: Final[dict[str, int]] = {
             str(name): int(generation) for name, generation, _ in head["lists"]
         }
@@ -225,6 +231,34 @@ class CallingLists:
             names += tuple(n for n in self._sets[self._range_codes[at]] if n not in names)
         return names
 
+    def excepting(self, exceptions: Exceptions) -> "ExceptedLists":
+        """The same lists without what is excepted."""
+        return ExceptedLists(self, exceptions, self._kinds)
+
+
+class ExceptedLists:
+    """Lists with exceptions: of few numbers, so that the others cost a look into a small table."""
+
+    __slots__ = ("_exceptions", "_kinds", "_lists")
+
+    def __init__(
+        self, lists: CallingLists, exceptions: Exceptions, kinds: Mapping[str, int]
+    ) -> None:
+        self._lists = lists
+        self._exceptions = exceptions
+        self._kinds = kinds
+
+    def flags(self, value: int) -> int:
+        """The bits of the kinds of list that name the number and from which it is not excepted."""
+        if value not in self._exceptions:
+            return self._lists.flags(value)
+        return _or(self._kinds[name] for name in self.naming(value))
+
+    def naming(self, value: int) -> tuple[str, ...]:
+        """Those lists."""
+        excepted = self._exceptions.get(value, frozenset())
+        return tuple(name for name in self._lists.naming(value) if name not in excepted)
+
 
 def _or(flags: Iterable[int]) -> int:
     found = 0
@@ -281,13 +315,15 @@ class CallingSide:
         lists: CallingLists | None = None,
         registry: Registry | None = None,
         numbers: Numbers | None = None,
+        exceptions: Exceptions | None = None,
     ) -> None:
         self.numbers: Final[Numbers] = numbers or {}
         lists = lists or CallingLists.empty()
         self.generations: Final = lists.generations
-        self.naming: Final = lists.naming
+        those = lists.excepting(exceptions) if exceptions else lists
+        self.naming: Final = those.naming
         # Bound once, so that a call pays for one look-up and no delegation.
-        self.flags: Final = lists.flags
+        self.flags: Final = those.flags
         self.entity_of: Final = (registry or Registry()).entity_of
 
 
@@ -353,6 +389,25 @@ def load_numbers(folder: Path) -> Numbers:
             int(number): {country: (stage, event) for country, (stage, event) in stages.items()}
             for number, stages in json.loads(path.read_bytes()).items()
         }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CallingSideError(f"{path} cannot be used: {error}") from error
+
+
+def save_exceptions(folder: Path, exceptions: Exceptions) -> None:
+    """Keep a copy of the exceptions for a start without the record."""
+    content = {str(number): sorted(names) for number, names in exceptions.items()}
+    with written_whole(folder / EXCEPTIONS) as file:
+        file.write(json.dumps(content).encode())
+
+
+def load_exceptions(folder: Path) -> Exceptions:
+    """The copy, none where there is none. Raises CallingSideError."""
+    path = folder / EXCEPTIONS
+    try:
+        content = json.loads(path.read_bytes())
+        return {int(number): frozenset(names) for number, names in content.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -20,7 +20,14 @@ class EventKind(StrEnum):
     REASSIGNED = "subscription.reassigned"
     ERASED = "subscription.erased"
     LADDER_STEPPED = "ladder.stepped"
+    LIST_EXCEPTED = "list.excepted"
+    LIST_RESTORED = "list.restored"
 
+
+CALLER_KINDS: Final = frozenset(
+    {EventKind.LADDER_STEPPED, EventKind.LIST_EXCEPTED, EventKind.LIST_RESTORED}
+)
+"""What is said of callers: workers have it from the record, the index passes over it."""
 
 HELD_KINDS: Final = frozenset(
     {EventKind.CONSENT_RENEWED, EventKind.CONSENT_NARROWED, EventKind.CONSENT_EXPIRED}
@@ -64,6 +71,8 @@ class Event:
                       complaints in hundredths, "complainants", "complaints": their ids,
                       "reverses": sequence of the step undone, 0 for none, "reason",
                       "notice": texts by language}
+    list.excepted     {"list": its name, "reason"}; about a calling number, as is the next one
+    list.restored     {"list", "reason"}
     """
 
     sequence: int

@@ -18,8 +18,10 @@ from typing import Final
 from consent.calling import (
     CallingList,
     CallingSideError,
+    Exceptions,
     Numbers,
     save_entities,
+    save_exceptions,
     save_numbers,
     write_calling,
 )
@@ -315,13 +317,15 @@ def prepare_calling(record: Record, folder: Path, *, also: CallingList | None = 
     prepare_callers(record, folder)
 
 
-def prepare_callers(record: Record, folder: Path) -> tuple[list[Entity], Numbers]:
-    """Copy the registry and the numbers on the ladder beside the lists, for a start without the
-    record."""
+def prepare_callers(record: Record, folder: Path) -> tuple[list[Entity], Numbers, Exceptions]:
+    """Copy the registry, the numbers on the ladder and the exceptions beside the lists, for a
+    start without the record."""
     entities, numbers = record.entities.all(), record.steps.numbers()
+    exceptions = record.exceptions.in_force()
     save_entities(folder, entities)
     save_numbers(folder, numbers)
-    return entities, numbers
+    save_exceptions(folder, exceptions)
+    return entities, numbers, exceptions
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final
 
-from consent.event import Event, EventKind
+from consent.event import CALLER_KINDS, Event
 from consent.index import SHARDS, IndexLost, IndexStore
 from consent.index.layout import shard_of
 from consent.record import ListKind, Record
@@ -96,17 +96,17 @@ class Following:
         if behind <= 0:
             return
         for each in self._record.ledger.events(self._through, limit=behind):
-            if each.kind is not EventKind.LADDER_STEPPED:
+            if each.kind not in CALLER_KINDS:
                 self._waiting.setdefault(shard_of(each.called), []).append(each)
                 self._waiting_count += 1
         self._through = through
 
 
 def _ends(events: Iterable[Event]) -> dict[int, int]:
-    """The newest of these events in each shard; steps of the ladder are in none."""
+    """The newest of these events in each shard; what is said of callers is in none."""
     ends: dict[int, int] = {}
     for each in events:
-        if each.kind is not EventKind.LADDER_STEPPED:
+        if each.kind not in CALLER_KINDS:
             shard = shard_of(each.called)
             ends[shard] = max(each.sequence, ends.get(shard, 0))
     return ends

@@ -9,9 +9,10 @@ import time
 from itertools import chain
 from typing import Final
 
+from consent.calling import CallingLists
 from consent.entity import Party
 from consent.event import Event, EventKind
-from consent.record import Appeal, Appealed, RecordConflict, RecordError, Stepped
+from consent.record import Appeal, Appealed, ListKind, RecordConflict, RecordError, Stepped
 from rules.ladder import DAY, StepKind
 from rules.verdict import Cause
 from screening.conduct import Conduct, alive
@@ -27,8 +28,13 @@ LOOKED_AT: Final = 1000
 NONE: Final = "none"
 REVERSED: Final = "step reversed"
 ALLOWED: Final = "personal allow"
+EXCEPTED: Final = "excepted from"
+"""With the names of the network lists."""
+
 NOTED: Final = "list entry to be corrected"
 """What an appeal that was upheld brought about."""
+
+BLOCKING: Final = (ListKind.BLOCK, ListKind.DNO)
 
 _OF_A_RANGE: Final = 1000
 """Most numbers of an entity's range that are held against the token of a call."""
@@ -115,8 +121,9 @@ class Appellate:
 
         Upheld, a step is undone with all that it caused. Of another decision the parties'
         numbers, where they are given and are those of the call, put the caller on the called
-        party's own allow list; without them its list entry is noted as one to be corrected.
-        Raises RecordError, and RecordConflict where it was decided before.
+        party's own allow list; the caller's alone, which may be found among those of its entity,
+        excepts it from the network lists that block it; without it its list entry is noted as one
+        to be corrected. Raises RecordError, and RecordConflict where it was decided before.
         """
         appeals = self._conduct.record.appeals
         appeal = appeals.get(appeal_id)
@@ -125,6 +132,9 @@ class Appellate:
             effect = REVERSED if appeal.against.step else ALLOWED if called else NOTED
         if effect == ALLOWED:
             self._expect_parties(self.decision(appeal.against.decision_id), calling, called)
+        elif effect == NOTED and not appeal.outcome:
+            # Before it is closed: broken off between the two, it is decided again.
+            effect = self._except(appeal, calling, reason=reason, actor=actor)
         decided = appeals.decide(
             appeal_id, outcome=outcome, effect=effect, reason=reason, actor=actor
         )
@@ -132,6 +142,31 @@ class Appellate:
             self._allow(calling, called, actor=actor)
         self.settle(decided, actor=actor)
         return decided
+
+    def _except(self, appeal: Appeal, calling: int, *, reason: str, actor: str) -> str:
+        """Excepts the caller of an appeal from the network lists that block it; the effect.
+
+        Raises RecordError where it is given and no such list names it.
+        """
+        if appeal.against.cause not in (Cause.NETWORK_LIST, Cause.DNO):
+            if calling:
+                raise RecordError("no network list blocked this call", field="calling")
+            return NOTED
+        call = self.decision(appeal.against.decision_id)
+        number = calling or self._number_of(call)
+        if not number:
+            return NOTED
+        self._expect_calling(call, number)
+        conduct = self._conduct
+        lists = CallingLists.load(conduct.state.folder)
+        blocking = {each.name for each in conduct.record.catalogue.lists() if each.kind in BLOCKING}
+        names = [name for name in lists.naming(number) if name in blocking]
+        if not names and calling:
+            raise RecordError("no network list names this number any more", field="calling")
+        said = f"appeal {appeal.id}: {reason}"[:500]
+        for name in names:
+            conduct.record.exceptions.grant(name, number, reason=said, actor=actor)
+        return f"{EXCEPTED} {', '.join(names)}" if names else NOTED
 
     def settle(self, appeal: Appeal, *, actor: str) -> Stepped | None:
         """Brings the ladder to what an appeal says; None where it is there."""
@@ -193,6 +228,11 @@ class Appellate:
         tokens = self._conduct.state.keyring.tokens
         if call["called"] not in tokens(called):
             raise RecordError("the decision is about a call to another number", field="called")
+        self._expect_calling(call, calling)
+
+    def _expect_calling(self, call: Decision, calling: int) -> None:
+        """Raises RecordError where this is not the number that called."""
+        tokens = self._conduct.state.keyring.tokens
         if call["calling"] not in (tokens(calling) if calling else [""]):
             raise RecordError(
                 "expected the number that called: the log has none in clear", field="calling"

@@ -91,7 +91,10 @@ class Judgement(BaseModel):
 
     outcome: Literal["upheld", "rejected"]
     reason: str = Field(min_length=1, max_length=400)
-    calling: Number | None = Field(None, description="With called: allow this caller there.")
+    calling: Number | None = Field(
+        None,
+        description="With called: allow this caller there; alone: except it from network lists.",
+    )
     called: Number | None = None
 
 

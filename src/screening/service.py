@@ -24,6 +24,7 @@ from consent.calling import (
     CallingSideError,
     Registry,
     load_entities,
+    load_exceptions,
     load_numbers,
 )
 from consent.event import Event
@@ -460,10 +461,10 @@ class Service:
     def _read_record(self, record: Record) -> tuple[Catalogue, CallingSide, float]:
         folder = self._state.folder
         catalogue = Catalogue.of(record)
-        entities, numbers = prepare_callers(record, folder)
+        entities, numbers, exceptions = prepare_callers(record, folder)
         if self.steward.holds():
             catalogue.save(folder)
-        side = CallingSide(CallingLists.load(folder), Registry(entities), numbers)
+        side = CallingSide(CallingLists.load(folder), Registry(entities), numbers, exceptions)
         changed = max(record.entities.changed_at(), record.steps.numbers_changed_at())
         return catalogue, side, changed
 
@@ -483,7 +484,8 @@ class Service:
         folder = self._state.folder
         try:
             registry = Registry(load_entities(folder))
-            return CallingSide(CallingLists.load(folder), registry, load_numbers(folder))
+            numbers, exceptions = load_numbers(folder), load_exceptions(folder)
+            return CallingSide(CallingLists.load(folder), registry, numbers, exceptions)
         except CallingSideError as damaged:
             self._noted("calling", str(damaged))
             return CallingSide()

@@ -239,6 +239,7 @@ def test_migrated(tmp_path: Path, keyring: Keyring) -> None:
             "ALTER TABLE event DROP COLUMN hash",
             "ALTER TABLE event DROP COLUMN recorded_us",
             "DROP TABLE timing",
+            "DROP TABLE list_exception",
             "DROP TABLE number_stage",
             "DROP TABLE warning",
             "DROP TABLE complaint",

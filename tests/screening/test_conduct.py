@@ -238,6 +238,55 @@ def test_a_number_of_nobody(api: Api) -> None:
     assert asked(**SIGNED) == ("warn", "escalation")
 
 
+def test_an_upheld_appeal_corrects_the_list(api: Api, tmp_path: Path) -> None:
+    """The caller is excepted from the list that blocked it, however often that is loaded anew,
+    until a person undoes it."""
+    number, path = "+12125550196", tmp_path / "reports.txt"
+    load = ("lists", "load", "reports", str(path), "--kind", "block", "--format", "numbers")
+
+    def cause() -> object:
+        return api.service.screen(calling=number, called=subscriber(140), **SIGNED)["cause"]
+
+    path.write_text(f"{number}\n+12125550197\n")
+    api.service.cli(*load)
+    wait_for(lambda: cause() == "network_list", seconds=10, what="the list to be in force")
+    refused = call(api, 151, calling=number)
+    opened = api("POST", "/v1/appeals", 201, json={"decision_id": refused["decision_id"]}).json()
+    decide = f"/v1/appeals/{opened['id']}/decide"
+    upheld = {"outcome": "upheld", "reason": "Never called anybody"}
+    api("POST", decide, 422, json={**upheld, "calling": "+12125550197"})
+    decided = api("POST", decide, json={**upheld, "calling": number}).json()
+    assert decided["effect"] == "excepted from reports"
+    assert cause() == "default"
+    other = api.service.screen(calling="+12125550197", called=subscriber(140), **SIGNED)
+    assert other["cause"] == "network_list"
+
+    path.write_text(f"{number}\n+12125550197\n+12125550198\n")
+    api.service.cli(*load, "--force")
+    latest = {"calling": "+12125550198", "called": subscriber(140), **SIGNED}
+    wait_for(
+        lambda: api.service.screen(**latest)["cause"] == "network_list",
+        seconds=10,
+        what="the list to be in force anew",
+    )
+    assert cause() == "default"
+    shown = api.service.cli("lists", "exceptions").stdout
+    assert "Never called anybody" in " ".join(shown.split())
+    assert number[1:] not in shown
+    (row,) = [
+        line for line in api.service.cli("lists", "show").stdout.splitlines() if "reports" in line
+    ]
+    assert row.split()[:6] == ["reports", "block", "any", "2", "3", "1"]
+
+    api.service.cli("lists", "restore", "reports", number, "--reason", "A test")
+    wait_for(lambda: cause() == "network_list", seconds=10, what="the list to name it again")
+    again = api.service.cli(
+        "lists", "restore", "reports", number, "--reason", "A test", check=False
+    )
+    assert again.returncode == 1
+    assert "not excepted" in again.stderr + again.stdout
+
+
 def test_import(api: Api, tmp_path: Path) -> None:
     """A file taken twice is taken once; a line that is none is named."""
     path = tmp_path / "more.ndjson"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from consent.event import HELD_KINDS, Event, EventKind
+from consent.event import CALLER_KINDS, HELD_KINDS, Event, EventKind
 from consent.facts import ALL_BIT, NO_PROFILE, Consent
 from consent.index import layout
 from consent.index.fault import IndexRefused
@@ -123,8 +123,8 @@ class EventWriter(Target):
     def _apply_window(self, window: list[Event], reached: list[int]) -> None:
         by_shard: dict[int, list[Event]] = {}
         for event in window:
-            if event.kind is EventKind.LADDER_STEPPED:
-                continue  # of an entity: workers have it from the record
+            if event.kind in CALLER_KINDS:
+                continue
             shard = layout.shard_of(event.called)
             if event.sequence > reached[shard]:
                 by_shard.setdefault(shard, []).append(event)

@@ -24,6 +24,7 @@ from consent.record.database import (
     current_value,
 )
 from consent.record.entities import Entities
+from consent.record.exceptions import Excepted, Exceptions
 from consent.record.indexes import IndexEpochs, Indexes
 from consent.record.instant import Clock
 from consent.record.ledger import Ledger
@@ -49,6 +50,7 @@ class Record:
         self.entities: Final = Entities(database, clock)
         self.indexes: Final = Indexes(database, clock)
         self.ledger: Final = Ledger(database, keyring, clock, signer)
+        self.exceptions: Final = Exceptions(database, keyring, self.ledger, clock)
         self.rulebook: Final = Rulebook(database, clock)
         self.steps: Final = Steps(database, keyring, self.ledger, clock)
         self.timings: Final = Timings(database)
@@ -108,6 +110,7 @@ __all__ = [
     "Entity",
     "EntityStatus",
     "Entry",
+    "Excepted",
     "Flaw",
     "Found",
     "Generation",

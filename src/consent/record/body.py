@@ -438,6 +438,8 @@ CHECKS: Final[dict[EventKind, dict[str, tuple[Callable[[Any], Any], Any]]]] = {
     EventKind.PERSONAL_CLEARED: {"calling": (_calling, None)},
     EventKind.REASSIGNED: {"since": (_integer(U32), 0)},
     EventKind.ERASED: {},
+    EventKind.LIST_EXCEPTED: {"list": (_text(64), None), "reason": (_text(500), None)},
+    EventKind.LIST_RESTORED: {"list": (_text(64), None), "reason": (_text(500), None)},
     EventKind.LADDER_STEPPED: {
         "entity": (_integer(U32), 0),
         "jurisdiction": (_matching("[A-Z]{2}", "country of ISO 3166-1 such as CN"), None),

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0010"
+REVISION: Final = "0011"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -145,6 +145,16 @@ rewrites this table alone, and emptying `sealed` erases what every event of it s
 once the index has what the ledger says through `erase_after`. A subscription that has ended has
 no token of its number but random bytes, and version 0.
 """
+
+list_exception: Final = Table(
+    "list_exception",
+    METADATA,
+    Column("list_id", Integer, ForeignKey("catalogue.id"), primary_key=True, autoincrement=False),
+    Column("subject_id", LargeBinary(16), ForeignKey("subject.id"), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+)
+"""The calling numbers, by subscription, that are excepted from a network list, and by which event:
+they stay so when the list is loaded anew."""
 
 number_stage: Final = Table(
     "number_stage",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from consent.keyring import Keyring
 from consent.record.instant import from_us
-from consent.record.schema import complaint, number_stage, subject
+from consent.record.schema import complaint, list_exception, number_stage, subject
 from consent.record.subjects import open_subject
 
 
@@ -33,15 +33,19 @@ def stand(
 
 
 def let_go(connection: Connection, subject_id: bytes, tokens: list[str]) -> bool:
-    """Ends what a subscription of a number stood for: whoever has it next begins on the ground.
+    """Ends what a subscription of a number stood for: whoever has it next begins on the ground,
+    and without exceptions.
 
-    `tokens` are those of its number: what was complained of it counts no more. Whether a stage
+    `tokens` are those of its number: what was complained of it counts no more. Whether anything
     was in force, which workers then have to learn.
     """
     theirs = complaint.c.caller.in_(tokens) & complaint.c.entity_id.is_(None)
     connection.execute(update(complaint).where(theirs).values(void=True))
-    mine = number_stage.c.subject_id == subject_id
-    return bool(connection.execute(delete(number_stage).where(mine)).rowcount)
+    ended = [
+        connection.execute(delete(each).where(each.c.subject_id == subject_id)).rowcount
+        for each in (number_stage, list_exception)
+    ]
+    return any(ended)
 
 
 def standing_numbers(

@@ -47,8 +47,10 @@ def decide(
     appeal: Annotated[int, typer.Argument(help="Its id.")],
     reason: Annotated[str, typer.Option(help="Why; kept.")],
     uphold: Annotated[bool, typer.Option("--uphold/--reject", help="How it ends.")],
-    calling: Annotated[str, typer.Option(help="Upheld: allow this caller,")] = "",
-    called: Annotated[str, typer.Option(help="to this called party.")] = "",
+    calling: Annotated[
+        str, typer.Option(help="Upheld: except this caller from the lists that block it, or")
+    ] = "",
+    called: Annotated[str, typer.Option(help="allow it to this called party alone.")] = "",
 ) -> None:
     """Close an appeal: upheld, a step is undone, or the caller allowed; rejected, it goes on."""
     settings = Settings()

@@ -1,5 +1,6 @@
 """`screening lists`: registries and network lists."""
 
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from screening.commands.actor import actor
 from screening.commands.table import table
 from screening.settings import Settings
 from screening.state import open_files, open_state
+from screening.statement import instant, shown_number
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -140,7 +142,8 @@ def show() -> None:
     out = Console(highlight=False)
     with open_files(Settings()) as state:
         record = state.record()
-        names = ("list", "kind", "region", "category", "gen.", "entries", "age", "by")
+        names = ("list", "kind", "region", "category", "gen.", "entries", "excepted", "age", "by")
+        excepted = Counter(name for each in record.exceptions.in_force().values() for name in each)
         lists = table(*names, whole=names[:-1])
         for each in record.catalogue.lists():
             now = each.active
@@ -151,6 +154,7 @@ def show() -> None:
                 each.category,
                 str(now.generation) if now else "none",
                 f"{now.loaded:,}" if now else "",
+                str(excepted[each.name] or ""),
                 str(timedelta(seconds=round(each.age_s or 0))) if now else "",
                 now.actor if now else "",
             )
@@ -161,6 +165,50 @@ def show() -> None:
             count = str(len(entity.numbers) + len(entity.ranges))
             entities.add_row(entity.name, entity.title, " ".join(entity.categories), count)
         out.print(entities)
+
+
+@app.command("exceptions")
+def exceptions() -> None:
+    """The calling numbers that are excepted from a list, by their tokens, and why."""
+    rows = table("list", "number", "event", "at", "why", whole=("list", "number"))
+    with open_files(Settings()) as state:
+        for each in state.record().exceptions.all():
+            rows.add_row(
+                each.list_name,
+                state.keyring.token(each.number),
+                str(each.sequence),
+                f"{instant(each.at):%Y-%m-%d %H:%M:%SZ}",
+                each.reason,
+            )
+    Console(highlight=False).print(rows)
+
+
+Number = Annotated[str, typer.Argument(help="The calling number.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+
+
+@app.command("except")
+def grant(
+    name: Annotated[str, typer.Argument(help="The list.")], number: Number, reason: Reason
+) -> None:
+    """Except a number from a network list, whatever is loaded into it from now on."""
+    settings = Settings()
+    with open_state(settings) as state:
+        value = shown_number(number, region=settings.region, field="number")
+        fresh = state.record().exceptions.grant(name, value, reason=reason, actor=actor())
+    Console(highlight=False).print(f"excepted from {name}" + (" before" if not fresh else ""))
+
+
+@app.command("restore")
+def restore(
+    name: Annotated[str, typer.Argument(help="The list.")], number: Number, reason: Reason
+) -> None:
+    """Undo an exception: the list names the number again, if it does."""
+    settings = Settings()
+    with open_state(settings) as state:
+        value = shown_number(number, region=settings.region, field="number")
+        state.record().exceptions.restore(name, value, reason=reason, actor=actor())
+    Console(highlight=False).print(f"no longer excepted from {name}")
 
 
 @app.command("prepare")

@@ -121,7 +121,7 @@ class Held:
             tuple(body["categories"]),
             before.at if before else each.at,
             body["expires"],
-            evidence=body["evidence"],
+            evidence=body.get("evidence", {}),  # which the first ledgers did not have
             terms=body.get("terms", {}),
             revocation=_revocation(each) if revokes else before.revocation if before else {},
             first=before.first if before else each.sequence,

@@ -678,3 +678,58 @@ async def test_foreign_value_is_unknown(
     assert (await everything(reader, ALICE)).unknown == CALLED_SIDE
     assert str(ALICE) not in reader.last_error
     assert (await everything(reader, CAROL)).known
+
+
+WRITTEN: dict[bytes, dict[bytes, bytes]] = {
+    b"{52}:s": {b"e": b"9800.196cba8786d028a4", b"q": b"3", b"l1": b"1:0s49000"},
+    b"{52}:p:1.1:0:247460": {b"\x00": b"\x9cO\x01\x01\x01"},
+    b"{52}:b:1237301": {
+        b"\x01-\x01": b"\x08\x01\x01", b"\x01.": b"! \x02\x08New_York",
+        b"\x01h\x01": b"\x08\x03\x01",
+    },
+    b"{52}:f:12125550101": {b"\x01": b"\x07\x9d\x0b\x07\x9d\x0c"},
+}  # fmt: skip
+"""A shard of the sample as the version before two sides wrote it (2026-11-25, 80fa844)."""
+
+
+async def test_what_an_earlier_version_wrote_is_read(index_url: str, client: "redis.Redis") -> None:
+    """So an upgrade needs no rebuild. Who changes the layout so that this fails names epochs in
+    another way: an index of such a name is rebuilt, and never misread."""
+    for key, fields in WRITTEN.items():
+        client.hset(key, mapping=fields)  # type: ignore[arg-type]
+    reader = IndexReader(index_url, epoch="9800.196cba8786d028a4")
+    await reader.start()
+    asked: dict[str, Any] = {
+        "entity": 1, "lists": ((1, 1),), "categories": (0,), "consent": True, "profile": True,
+        "frequency": True,
+    }  # fmt: skip
+    lists = (("1", 1),)
+    expected = {
+        12125550101: Facts(
+            consent=Consent(1, False, 0, 1 << LOANS), generations=lists,
+            entity_calls=(0x079D0B * 3600, 0x079D0C * 3600),
+        ),
+        12125550102: Facts(
+            profile=Profile(refused=1 << INSURANCE, zone="America/New_York"), generations=lists
+        ),
+        12125550139: Facts(generations=lists),
+        12125550142: Facts(1, generations=lists),
+        12125550160: Facts(consent=Consent(3, False, 0, 1 << LOANS), generations=lists),
+    }  # fmt: skip
+    assert {called: await ask(reader, called, **asked) for called in expected} == expected
+    await reader.close()
+
+
+async def test_another_version_s_layout_is_not_read(index_url: str, client: "redis.Redis") -> None:
+    """Its stamps prove nothing to this version, which takes it for lost."""
+    name = "2.9800.196cba8786d028a4"
+    for shard in range(layout.SHARDS):
+        client.hset(layout.SIDES[1].stamp_key(shard), mapping={"e": name, "q": "3"})
+    store, reader = IndexStore(index_url), IndexReader(index_url, epoch=name)
+    await reader.start()
+    assert await ask(reader, ALICE, entity=1, consent=True) == UNKNOWN
+    with pytest.raises(IndexLost, match="written by another version of the service"):
+        store.attach(name)
+    assert len(store.lost_shards(name)) == layout.SHARDS
+    await reader.close()
+    store.close()

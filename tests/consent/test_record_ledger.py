@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from consent.category import BIT
 from consent.event import Event, EventKind
+from consent.held import Held
 from consent.keyring import Keyring
 from consent.record import Record, RecordError
 
@@ -386,3 +387,10 @@ def test_ledger_law(
     assert record.ledger.last_sequence() == before + len(given)
     again = record.ledger.append(given, actor="test")
     assert [json.dumps(each.body) for each in again] == [json.dumps(each.body) for each in given]
+
+
+def test_the_first_ledgers_had_no_evidence() -> None:
+    """What was granted then is held as it was: an event is never written anew."""
+    body = {"entity": 1, "categories": ["loans"], "expires": 0}
+    held = Held.of([Event(1, 0.0, EventKind.CONSENT_GRANTED, 447700900123, body)])
+    assert (held.consents[1].categories, held.consents[1].evidence) == (("loans",), {})

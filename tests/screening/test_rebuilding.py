@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.running import Running, running_service
+from tests.running import Running, running_service, wait_for
 from tests.screening.test_failing import BLOCKED, calls_running, until_seen
 from tests.screening.test_failover import FIRST, primary_and_replica, servers, until
 from tests.servers import Cluster, Watched
@@ -171,6 +171,22 @@ def test_what_cannot_be_made_leaves_the_old_index(tmp_path: Path) -> None:
         assert record.indexes.epochs() == IndexEpochs(in_force=new)
         assert store.applied() == 1
         assert len(store.lost_shards(old)) == SHARDS
+
+
+def test_an_index_of_another_version_is_made_anew(own_service: Running) -> None:
+    """By itself, as soon as the service sees it: what this version cannot read is lost to it."""
+    assert own_service.screen(**BLOCKED)["degraded"] is False
+    settings = Settings(state_dir=own_service.state)
+    with open_state(settings) as own:
+        own.record().set_index_epoch(f"2.{own.record().index_epoch()}")
+        wait_for(
+            lambda: not own.record().index_epoch().startswith("2."), seconds=30, what="a new index"
+        )
+    wait_for(
+        lambda: own_service.screen(**BLOCKED)["degraded"] is False, seconds=10, what="the facts"
+    )
+    assert "written by another version of the service" in own_service.log
+    assert "lost" not in own_service.cli("index", "status").stdout
 
 
 def break_off(stage: Stage) -> None:

@@ -29,6 +29,7 @@ Invariants: a generation is in `l` only once each of its blocks of that shard is
 of a bucket or its value never exceeds 64 bytes, so that a bucket stays a listpack on any server.
 """
 
+import re
 from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
@@ -91,6 +92,7 @@ class Side:
         return b"%b%b%d" % (TAGS[shard_of(called)], self.personal, called)
 
 
+_EPOCH: Final = re.compile(r"(\d+\.)?[^.]+(\.1)?")
 SIDES: Final = (Side(b"sdpmbx"), Side(b"SDPMBX"))
 
 
@@ -108,6 +110,14 @@ def name_epoch(token: str, *, bucket_width: int = BUCKET_WIDTH, beside: str = ""
         raise IndexRefused(f"bucket width {bucket_width} does not divide the block of {BLOCK}")
     capitals = bool(beside) and side_of(beside) is SIDES[0]
     return f"{bucket_width}.{token}" + (".1" if capitals else "")
+
+
+def readable(epoch: str) -> bool:
+    """Whether an epoch is named as `name_epoch` does: any other is of another version's layout.
+
+    A layout that this one would misread names its epochs otherwise.
+    """
+    return _EPOCH.fullmatch(epoch) is not None
 
 
 def side_of(epoch: str) -> Side:

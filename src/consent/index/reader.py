@@ -72,7 +72,7 @@ class _Index:
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
-        self.proof = epoch.encode()
+        self.proof = epoch.encode() if layout.readable(epoch) else b""
         self.side = layout.side_of(epoch)
         self.width = layout.bucket_width(epoch)
         self.plans: dict[object, _Plan] = {}

@@ -89,6 +89,8 @@ class IndexStore(ListWriter, EventWriter):
 
     def lost_shards(self, epoch: str) -> tuple[int, ...]:
         """The shards without the stamp of this epoch: of an emptied node, or all of another's."""
+        if not layout.readable(epoch):
+            return tuple(range(layout.SHARDS))
         return tuple(
             shard
             for shard, stamp in enumerate(self._stamps(layout.side_of(epoch)))

@@ -110,8 +110,14 @@ class Target:
         return self._epoch
 
     def attach(self, epoch: str) -> None:
-        """Write to the index of this epoch. Raises IndexLost if the server does not hold it."""
+        """Write to the index of this epoch. Raises IndexLost if the server does not hold it, or in
+        another layout than this version's."""
         self._believe(epoch)
+        if epoch and not layout.readable(epoch):
+            raise IndexLost(
+                f"index server {self._name}: index {epoch} was written by another version of the "
+                "service, in a layout that this one does not read: it must be rebuilt"
+            )
         self._present()
 
     def _believe(self, epoch: str, *, building: str = "") -> None:

@@ -414,6 +414,28 @@ def test_erased(record: Record, keyring: Keyring) -> None:
     assert bytes(rows[0].token) not in keyring.digests(CALLED)
 
 
+@pytest.mark.parametrize(
+    "changing",
+    [
+        "UPDATE event SET body = CAST(x'00ff' AS TEXT) WHERE sequence = 4",
+        "UPDATE event SET hash = CAST(x'ff' AS TEXT) WHERE sequence = 4",
+        "UPDATE event SET at_us = 'then' WHERE sequence = 4",
+    ],
+)
+def test_what_is_of_another_type_was_altered(
+    tmp_path: Path, keyring: Keyring, changing: str
+) -> None:
+    """SQLite lets whoever has the file put anything into any column."""
+    record = Record.open(str(tmp_path / "r.db"), keyring=keyring, clock=lambda: AT)
+    for n in range(1, 4):
+        record.entities.put(f"bank-{n}", title="Bank", categories=["banking"], actor="test")
+    fill(record)
+    with record._database.write() as connection:
+        connection.execute(sa.text(changing))
+    assert flaw(record) == "event 4: altered"
+    record.close()
+
+
 def test_an_index_in_the_making_keeps_keys_while_it_lives(
     record_url: str, keyring: Keyring
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, cast, func, insert, select, update
 
 from consent.entity import Party
 from consent.event import Event, EventKind
@@ -362,7 +362,8 @@ class Ledger:
 
     def _entries(self, progress: Callable[[int], None] | None) -> Iterator[Entry]:
         after = 0
-        columns = [event.c[name] for name in Entry._fields]
+        # SQLite gives what was put into a column, whatever the column's type: told as altered.
+        columns = [cast(event.c[name], event.c[name].type).label(name) for name in Entry._fields]
         query = select(*columns).order_by(event.c.sequence).limit(PAGE)
         while True:
             with self._database.read() as connection:

@@ -21,14 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import openloop, plots, processes
+from benchmarks import openloop, plots, processes, recorder
 from benchmarks.contestants import (
     FASTAPI,
     NGINX,
@@ -40,8 +40,10 @@ from benchmarks.contestants import (
     fastapi,
     index_server,
     lua,
+    pinned,
     serving,
 )
+from benchmarks.growth import growth
 from benchmarks.machine import in_words, machine
 from benchmarks.nation import SMALL, Nation, Size
 from benchmarks.stages import STAGES, stages
@@ -58,6 +60,9 @@ SHARES: Final = (0.5, 0.8)
 SWEEP: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 MOST_IN_FULL: Final = 0.999
 """What is counted as decided must have been: the rest may be a round's first milliseconds."""
+MOST_GROWTH: Final = 0.05
+"""Of a worker's processor time for a call, by signals and by the record each."""
+
 MOST_LAG: Final = 0.1
 """Of the p99 that is stated: beyond, the figure is of the generator as much as of the service."""
 
@@ -145,6 +150,7 @@ def capacity(
         for each in order:
             used = processes.cpu_us(server)
             lacking = each.metric(NOT_IN_FULL) if each.name == SERVICE else 0.0
+            recorded = each.recorder_cpu_us()
             told = asker.closed(each, plan.closed_s if turn else 1.0)
             told["index_cpu_us"] = round(
                 (processes.cpu_us(server) - used) / max(1.0, told["rate"] * plan.closed_s), 2
@@ -152,6 +158,7 @@ def capacity(
             if each.name == SERVICE:
                 calls = max(1.0, told["rate"] * plan.closed_s)
                 lacking = each.metric(NOT_IN_FULL) - lacking
+                told["recorder_cpu_us"] = round((each.recorder_cpu_us() - recorded) / calls, 2)
                 told["in_full"] = round(max(0.0, 1 - lacking / calls), 5)
             if turn:
                 rounds[each.name].append(told)
@@ -161,6 +168,9 @@ def capacity(
             "rate": _spread([each["rate"] for each in told]),
             "cpu_us": _median(told, "cpu_us"),
             "index_cpu_us": _median(told, "index_cpu_us"),
+            "recorder_cpu_us": round(
+                statistics.median(each.get("recorder_cpu_us", 0.0) for each in told), 2
+            ),
             "failed": sum(each["failed"] for each in told),
             "asker_busy": max(each["asker_busy"] for each in told),
             "in_full": min(each.get("in_full", 1.0) for each in told),
@@ -302,6 +312,7 @@ def run(plan: Plan, folder: Path, say: Callable[..., None]) -> dict[str, Any]:
         service = stack.enter_context(serving(state, on=[answering]))
         peer = stack.enter_context(lua(state, nation, redis_url=url, on=[answering]))
         slow = stack.enter_context(fastapi(state, on=[answering]))
+        service.record_on(asking)
         three = [service, peer, slow]
         results["checked"] = {each.name: check(each, nation, questions) for each in three}
         say("every contestant answers what it must; calls a second on one core, closed loop:")
@@ -320,24 +331,17 @@ def run(plan: Plan, folder: Path, say: Callable[..., None]) -> dict[str, Any]:
             for each in three
         }
         results["ready_seconds"] = {each.name: round(each.ready_seconds, 2) for each in three}
-    with index_server(state, answering):
-        say("stages, and two workers against one …")
-        with _on(answering):
+    with index_server(state, answering) as (url, _):
+        say("stages, with signals and record and without …")
+        with pinned(answering):
             results["stages"] = stages(state, nation)
+        results["growth"] = growth(state, nation, url=url)
         rest = told[SERVICE]["cpu_us"] - sum(results["stages"][each] for each in STAGES)
         results["stages"]["rest"] = round(rest, 2)
+        say("the recorder at 20,000 calls a second, two workers against one …")
+        results["recorder"] = recorder.measure()
         results["scaling"] = scaling(asker, state, rates[SERVICE], plan, say)
     return results
-
-
-@contextlib.contextmanager
-def _on(core: int) -> Iterator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -357,6 +361,10 @@ def markdown(results: dict[str, Any]) -> str:
              f"{told[n]['cpu_us']:.1f} + {told[n]['index_cpu_us']:.1f}"
              for n in (SERVICE, NGINX, FASTAPI)]),
     ]  # fmt: skip
+    lines.append(_row(
+        "the recorder, on the core of who asks, µs a call",
+        [f"{told[SERVICE]['recorder_cpu_us']:.1f}", "", ""],
+    ))  # fmt: skip
     full = f"{told[SERVICE]['in_full']:.2%}"
     lines.append(_row("screened in full, the least of the rounds", [full, "", ""]))
     for share, row in both.items():
@@ -395,6 +403,11 @@ def markdown(results: dict[str, Any]) -> str:
         + " | ".join(f"{parts[each]:.1f}" for each in (*STAGES, "rest"))
         + " |",
     ]
+    more, kept = results["growth"], results["recorder"]
+    lines += [
+        "",
+        _sentence(more, kept),
+    ]
     if results["scaling"]:
         two = results["scaling"]
         costs = f"{two['cpu_us_one']:.1f} µs with one and {two['cpu_us_two']:.1f} µs with two"
@@ -402,6 +415,17 @@ def markdown(results: dict[str, Any]) -> str:
         lines += [f"a call takes {costs} of processor time, at {two['rate']:,} calls a second."]
     lines += ["", f"`make bench`: {in_words(results['machine'])}.", ""]
     return "\n".join(lines)
+
+
+def _sentence(more: dict[str, Any], kept: dict[str, Any]) -> str:
+    """What comes after an answer, and what it costs."""
+    return (
+        f"Of a worker's call signals are {more['signals_us']:.1f} µs and the record "
+        f"{more['record_us']:.1f} µs, with and without in turns. The recorder takes "
+        f"{kept['share_of_a_core']:.2f} of a core at {kept['calls_a_second']:,} calls a second. "
+        f"Python's collector runs once in {more['collections']['calls_for_one']:,} calls, for "
+        f"{more['collections']['longest_ms']:.1f} ms at most."
+    )
 
 
 def _row(name: str, values: Sequence[str]) -> str:
@@ -430,6 +454,18 @@ def verdicts(results: dict[str, Any]) -> list[tuple[bool, str]]:
             late, of = told["all"]["lag_p99"] / 1e3, told["all"]["p99"] / 1e3
             words = f"p99 {late:.3f} ms late, a tenth of {of:.2f} ms allowed"
             held.append((told["lag_is_small"], f"generator at {share} to {each}: {words}"))
+    own, more = results["capacity"][SERVICE]["cpu_us"], results["growth"]
+    for name in ("signals", "record"):
+        share = more[f"{name}_us"] / (own - more[f"{name}_us"])
+        held.append((share <= MOST_GROWTH, f"{name}: {share:.1%} of a worker's call, 5 % promised"))
+    share = results["recorder"]["share_of_a_core"]
+    rate = results["recorder"]["calls_a_second"]
+    held.append(
+        (
+            share <= recorder.MOST_SHARE and not results["recorder"]["lost"],
+            f"the recorder: {share:.2f} of a core at {rate:,} calls a second, 0.5 promised",
+        )
+    )
     if results["scaling"]:
         two = results["scaling"]["two_for_one"]
         held.append((two >= 1.7, f"two workers {two:.2f} times one, 1.7 promised"))

@@ -1,7 +1,8 @@
 """Who is compared: the service, nginx with Lua and Redis, and FastAPI; started, checked, weighed.
 
 All of them run over one index server and one registry, on the same core as that server; the
-programs that ask have another core to themselves. A contestant whose answers are wrong is not
+programs that ask have another core, and the recorder of the service runs there too: no answer
+waits for it, and what it costs is told beside. A contestant whose answers are wrong is not
 timed.
 """
 
@@ -41,6 +42,9 @@ NOT_IN_FULL: Final = "screening_degraded_total"
 SERVICE, NGINX, FASTAPI = "service", "nginx + Lua + Redis", "FastAPI + pydantic"
 
 
+RECORDER: Final = "screening.recording.recorder"
+
+
 class WrongAnswer(Exception):
     """A contestant does not answer what it must; it is not worth timing."""
 
@@ -56,16 +60,34 @@ class Contestant:
 
     @property
     def pids(self) -> list[int]:
-        """Its processes."""
-        return processes.family(self.process.pid)
+        """Its processes that answer."""
+        recorders = self.recorders
+        return [pid for pid in processes.family(self.process.pid) if pid not in recorders]
+
+    @property
+    def recorders(self) -> list[int]:
+        """Its processes that record what was answered, after it was."""
+        family = processes.family(self.process.pid)
+        return [pid for pid in family if RECORDER in processes.command_line(pid)]
 
     def cpu_us(self) -> float:
-        """Processor time that they have used so far."""
+        """Processor time that those who answer have used so far."""
         return sum(processes.cpu_us(pid) for pid in self.pids)
+
+    def recorder_cpu_us(self) -> float:
+        """That of those who record."""
+        return sum(processes.cpu_us(pid) for pid in self.recorders)
+
+    def record_on(self, core: int) -> None:
+        """Have the recorder run on another core than those who answer."""
+        for pid in self.recorders:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), {core})
 
     def memory(self) -> list[processes.Memory]:
         """Of each of its processes, the largest first."""
-        return sorted(map(processes.Memory.of, self.pids), key=lambda each: -each.pss)
+        every = processes.family(self.process.pid)
+        return sorted(map(processes.Memory.of, every), key=lambda each: -each.pss)
 
     def metric(self, *names: str) -> float:
         """The sum of all samples of these names in the service's metrics."""

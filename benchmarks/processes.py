@@ -35,6 +35,16 @@ def cpu_us(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_US
 
 
+def command_line(pid: int) -> str:
+    """The words that a process was started with, "" once it is gone."""
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
+    except OSError:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes: `rss` has shared pages in full, `pss` each process's part of them."""

@@ -201,20 +201,20 @@ class Publisher:
         self._begun = not url
         """Whether the index was reached, or found gone: only then do workers hear of anything."""
         self._wrote = 0.0
-        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
+        self._publishing = threading.Thread(target=self._run, name="signals", daemon=True)
 
     def start(self) -> None:
         """Begin to write to the index."""
         if self._store is not None:
-            self._thread.start()
+            self._publishing.start()
 
     def stop(self) -> None:
         """Write what waits and end."""
         self.turn()
         self._ending = True
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
+        if self._publishing.is_alive():
+            self._publishing.join(5)
 
     def turn(self) -> None:
         """Gather what has changed, or slides, and write the workers' file."""

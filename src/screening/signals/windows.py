@@ -68,10 +68,10 @@ class Ring:
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot()
-        for bit in range(BITS):
-            if bits >> bit & 1:
-                slot.counts[bit] += 1
-                self._sum[bit] += 1
+        counts, whole = slot.counts, self._sum
+        for bit in _SET[bits]:
+            counts[bit] += 1
+            whole[bit] += 1
         if bits & ATTEMPT and called:
             slot.called.update(called)
             self._whole.update(called)
@@ -120,6 +120,11 @@ class Ring:
 
 
 _NOTHING: Final = (0,) * BITS
+_SET: Final = tuple(
+    tuple(bit for bit in range(BITS) if bits >> bit & 1) for bits in range(1 << BITS)
+)
+"""The places of the bits of an event."""
+
 _LANES: Final = tuple(
     sum(1 << 8 * bit for bit in range(BITS) if bits >> bit & 1) for bits in range(1 << BITS)
 )

@@ -152,8 +152,8 @@ class Case:
 
 
 def differences(state: State, cases: list[Case], *, done: bool) -> list[str]:
-    """Where ledger, stages in force and audit say different things; with `done` also what is
-    missing or twice."""
+    """Where ledger, stages in force, notices and audit say different things; with `done` also what
+    is missing or twice."""
     record, wrong = state.record(), []
     flaw = record.ledger.first_flaw([])
     if flaw is not None:
@@ -178,6 +178,10 @@ def differences(state: State, cases: list[Case], *, done: bool) -> list[str]:
                 for each in taken
                 if (lines := audited[each.sequence]) != 1
             ]
+            due = {each.sequence for each in taken if each.notice}
+            told = {each.step.sequence for each in record.notices.of([*due])}
+            if due != told:
+                wrong.append(f"{case.kind}, {case.place}: notices of {told}, steps have {due}")
         names = [[[each.step, each.stage] for each in taken] for taken in steps]
         if done and names != case.expected():
             wrong.append(f"{case.kind}, {case.place}: steps {names}")

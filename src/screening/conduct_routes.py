@@ -16,6 +16,7 @@ from consent.keyring import Keyring
 from consent.record import Appeal, RecordConflict, RecordError, Stepped
 from screening.access import Principal
 from screening.envelope import refusals
+from screening.notices import texts
 from screening.problem import Refused
 from screening.service import Service
 from screening.statement import Number, called_number, instant, shown_number
@@ -163,10 +164,7 @@ def step_out(step: Stepped, names: dict[int, str], keyring: Keyring) -> StepOut:
         reverses=step.reverses,
         reason=step.reason,
         ladder=step.ladder,
-        notice={
-            language: text.replace("{appeal}", step.reference)
-            for language, text in step.notice.items()
-        },
+        notice=texts(step),
     )
 
 

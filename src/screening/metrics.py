@@ -176,6 +176,12 @@ class Metrics:
             buckets=_ENFORCEMENT_BUCKETS,
             registry=registry,
         )
+        self.notices = Gauge(
+            "screening_notices",
+            "Notices of the ladder by what became of them.",
+            ("state",),
+            registry=registry,
+        )
         self._lists = _Lists()
         registry.register(self._lists)
         self._decided: dict[tuple[str, str, str, str], Callable[[], None]] = {}

@@ -31,7 +31,9 @@ from consent.event import Event
 from consent.index import IndexReader, announcements
 from consent.loading import prepare_callers
 from consent.number import parse_number
-from consent.record import AuditEntry, Once, Record, RecordError, RecordUnavailable
+from consent.record import AuditEntry, Notice, Once, Record, RecordError, RecordUnavailable
+from consent.record.notices import STATES as NOTICE_STATES
+from consent.record.notices import Notices
 from consent.zones import zones_of
 from rules.document import RuleSetError
 from rules.handover import NotReady
@@ -56,6 +58,7 @@ from screening.logs import log_where
 from screening.lookup import Lookup
 from screening.metrics import Metrics
 from screening.news import CHANNEL as NEWS
+from screening.notices import body_of
 from screening.problem import Refused
 from screening.recall import Recall, remove_rings, ring_folder
 from screening.recording.counts import RecordingCounts
@@ -71,6 +74,7 @@ from screening.state import State
 from screening.steward import Steward
 from screening.wash import Honey
 from screening.watching.counts import WatchCounts
+from screening.webhook import Telling, Webhook
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -168,6 +172,7 @@ class Service:
         self.appellate = Appellate(self.ladder, self.registrar)
         self.false_positives = FalsePositives()
         self.metrics.registry.register(self.false_positives)
+        self._notices = self._telling()
         self._lookups = Limit(settings.lookups_per_minute, seconds=60)
         self.honey = Honey(settings.honey, region=settings.region)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
@@ -219,9 +224,29 @@ class Service:
             asyncio.create_task(self._repeat(self._look_at_conduct, CONDUCT_INTERVAL_SECONDS)),
             asyncio.create_task(self._repeat(self._keep_timings, TIMINGS_INTERVAL_SECONDS)),
         ]
+        if self._notices is not None:
+            self._notices.__enter__()
         if self.settings.watch:
             self._tasks.append(asyncio.create_task(self._watch_process.keep()))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def _telling(self) -> Telling[Notice] | None:
+        """Who tells callers of steps of the ladder: the worker that holds the node's lock."""
+        url, secret = self.settings.notice_webhook, self.settings.notice_secret
+        if not url:
+            return None
+
+        def due() -> Notices | None:
+            return self.record().notices if self.steward.holds() else None
+
+        try:
+            webhook: Webhook[Notice] = Webhook.signed_by(
+                url, secret, body=lambda each: body_of(each, self.record())
+            )
+        except (ValueError, OSError) as refused:
+            log.error("nobody is told of steps of the ladder: %s", refused)
+            return None
+        return Telling(webhook, due)
 
     def _ladders(self) -> dict[str, Ladder]:
         folder = self.settings.ladder_dir
@@ -239,6 +264,9 @@ class Service:
                 await self.on_record(self.appellate.look, actor=AUTOMATIC)
                 await self.on_record(self.ladder.look)
             await self.count_false_positives()
+            counts = await self.on_record(self.record().notices.counts)
+            for state in NOTICE_STATES:
+                self.metrics.notices.labels(state).set(counts.get(state, 0))
         except (RecordUnavailable, RecordError, OSError) as gone:
             failure = str(gone)
         if failure != self._failures.get("ladder", ""):
@@ -278,6 +306,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._notices is not None:
+            await asyncio.to_thread(self._notices.__exit__)
         self.guard.stop()
         self.rules.stop()
         await self._keeper.stop()

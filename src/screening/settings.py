@@ -105,6 +105,12 @@ class Settings(BaseSettings):
     watch_secret: Path | None = Field(
         None, description="File of the secret that the webhook's requests are signed with."
     )
+    notice_webhook: str = Field(
+        "", description="http or https URL that notices of the ladder are sent to."
+    )
+    notice_secret: Path | None = Field(
+        None, description="File of the secret that these requests are signed with."
+    )
     shed_lag_ms: float = Field(
         5.0,
         ge=0,

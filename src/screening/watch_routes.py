@@ -11,7 +11,7 @@ from screening.access import Principal
 from screening.envelope import refusals
 from screening.problem import Refused
 from screening.service import Service
-from screening.watching.webhook import shown
+from screening.watching.warned import shown
 
 
 class WarningOut(BaseModel):

@@ -238,6 +238,7 @@ def test_migrated(tmp_path: Path, keyring: Keyring) -> None:
         for statement in (
             "ALTER TABLE event DROP COLUMN hash",
             "ALTER TABLE event DROP COLUMN recorded_us",
+            "DROP TABLE notice",
             "DROP TABLE timing",
             "DROP TABLE list_exception",
             "DROP TABLE number_stage",

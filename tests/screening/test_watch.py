@@ -34,8 +34,9 @@ from screening.watching.following import Follower, event_of
 from screening.watching.party import KINDS, NUMBER
 from screening.watching.proposal import rule
 from screening.watching.seen import Seen
+from screening.watching.warned import body_of
 from screening.watching.watch import Watch
-from screening.watching.webhook import SIGNATURE, Webhook, pause
+from screening.webhook import SIGNATURE, Webhook, pause
 
 SMALL = Limits(seen_bits=1 << 20)
 PLANTS = {
@@ -395,7 +396,9 @@ def test_a_webhook_that_fails_first_gets_each_warning_signed(
     receiver = Receiver(503)
     secret = b"a secret of the receiver"
     record.warnings.keep(a_warning(next_at=1e9))
-    hook = Webhook(receiver.url, secret=secret, clock=lambda: 1e9 + 5, chance=lambda: 0.0)
+    hook = Webhook(
+        receiver.url, secret=secret, body=body_of, clock=lambda: 1e9 + 5, chance=lambda: 0.0
+    )
     assert hook.tell(record.warnings) == 0
     assert (hook.failed, hook.failure) == (1, "status 503")
     later = record.warnings.latest()[0]
@@ -403,7 +406,7 @@ def test_a_webhook_that_fails_first_gets_each_warning_signed(
     record.close()
 
     opened = Record.open(str(tmp_path / "record.db"), keyring=keyring(tmp_path))
-    hook = Webhook(receiver.url, secret=secret)
+    hook = Webhook(receiver.url, secret=secret, body=body_of)
     assert hook.tell(opened.warnings) == 1
     assert hook.tell(opened.warnings) == 0
     assert opened.warnings.waiting() == 0
@@ -426,7 +429,7 @@ def test_pauses_grow_to_an_hour() -> None:
 def test_a_webhook_that_is_no_address() -> None:
     """Refused when it is made."""
     with pytest.raises(ValueError, match="no http or https URL"):
-        Webhook("ftp://example.org", secret=b"x" * 16)
+        Webhook("ftp://example.org", secret=b"x" * 16, body=body_of)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -28,9 +28,11 @@ from consent.record.exceptions import Excepted, Exceptions
 from consent.record.indexes import IndexEpochs, Indexes
 from consent.record.instant import Clock
 from consent.record.ledger import Ledger
+from consent.record.notices import Notice, Notices
 from consent.record.once import Once, RecordConflict
 from consent.record.rulebook import BEFORE_THE_FIRST, FOLDER, Activation, Bundle, Rulebook
-from consent.record.steps import Stepped, Steps
+from consent.record.stepped import Stepped
+from consent.record.steps import Steps
 from consent.record.timings import Timings
 from consent.record.warnings import Warned, Warnings
 from consent.signing import SigningKey
@@ -51,6 +53,7 @@ class Record:
         self.indexes: Final = Indexes(database, clock)
         self.ledger: Final = Ledger(database, keyring, clock, signer)
         self.exceptions: Final = Exceptions(database, keyring, self.ledger, clock)
+        self.notices: Final = Notices(database, self.ledger, clock)
         self.rulebook: Final = Rulebook(database, clock)
         self.steps: Final = Steps(database, keyring, self.ledger, clock)
         self.timings: Final = Timings(database)
@@ -119,6 +122,7 @@ __all__ = [
     "Kept",
     "ListInfo",
     "ListKind",
+    "Notice",
     "Once",
     "Record",
     "RecordConflict",

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0011"
+REVISION: Final = "0012"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -318,3 +318,18 @@ timing: Final = Table(
 )
 """How many changes of which facts were in force within so many milliseconds (0: longer than any
 bound), by the day since the epoch, UTC."""
+
+notice: Final = Table(
+    "notice",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    Column("next_us", BigInteger, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("sending", Integer, nullable=False),
+    Column("failure", String(200), nullable=False),
+)
+"""What became of the notices of steps up the ladder, by the sequence of the step; `next_us` as in
+`warning`; `sending` counts from 1, each command to send it again included."""

@@ -7,8 +7,7 @@ one that its decision rests on, so that two who decide at once take one step.
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
@@ -19,67 +18,14 @@ from consent.record.audit import write_audit
 from consent.record.database import Database, RecordError, next_value
 from consent.record.instant import Clock, to_us
 from consent.record.ledger import Ledger
+from consent.record.notices import keep_notice, withdraw_notices
 from consent.record.once import RecordConflict
 from consent.record.schema import complaint, entity
 from consent.record.standing import changed_at, stand, standing_numbers
+from consent.record.stepped import Stepped
 from consent.record.subjects import VARIABLES, Subjects
 
 GROUND: Final = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """One step as the ledger has it; `at` and `since` are epoch seconds."""
-
-    sequence: int
-    at: float
-    party: Party
-    jurisdiction: str
-    step: str
-    stage: str
-    in_force: str
-    level: int
-    since: float
-    over: bool
-    paused: bool
-    ladder: str
-    weight: float
-    complainants: int
-    complaints: tuple[int, ...]
-    reverses: int
-    reason: str
-    notice: Mapping[str, str]
-    """What the caller is told, by language; "{appeal}" stands for the reference of the step."""
-
-    @property
-    def reference(self) -> str:
-        """By which an appeal names the step."""
-        return f"{self.jurisdiction}-{self.sequence}"
-
-    @classmethod
-    def of(cls, event: Event) -> Self:
-        """The step that an event is."""
-        body = event.body
-        return cls(
-            event.sequence,
-            event.at,
-            Party(body.get("entity", 0), event.called),
-            body["jurisdiction"],
-            body["step"],
-            body["stage"],
-            body["in_force"],
-            body["level"],
-            body["since_us"] / 1e6,
-            body["over"],
-            body["paused"],
-            body["ladder"],
-            body["weight"] / 100,
-            body["complainants"],
-            tuple(body["complaints"]),
-            body["reverses"],
-            body["reason"],
-            body["notice"],
-        )
 
 
 class Steps:
@@ -136,12 +82,23 @@ class Steps:
             for start in range(0, len(ids := sorted(voided)), VARIABLES):
                 these = complaint.c.id.in_(ids[start : start + VARIABLES])
                 connection.execute(update(complaint).where(these).values(void=True))
+            now_us = to_us(self._clock())
+            if stepped.notice:
+                keep_notice(connection, stepped.sequence, at_us=now_us)
+            if stepped.reverses:
+                undone = [
+                    each.sequence
+                    for each in self._ledger.steps_within(connection, party)
+                    if each.sequence >= stepped.reverses
+                    and each.body["jurisdiction"] == stepped.jurisdiction
+                ]
+                withdraw_notices(connection, undone, at_us=now_us)
             write_audit(
                 connection,
                 f"ladder.{stepped.step}",
                 subject=name,
                 actor=actor,
-                at_us=to_us(self._clock()),
+                at_us=now_us,
                 detail={
                     "event": kept.sequence,
                     "jurisdiction": stepped.jurisdiction,

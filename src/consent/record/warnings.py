@@ -46,6 +46,11 @@ class Warned:
     next: float | None = None
     attempts: int = 0
 
+    @property
+    def key(self) -> str:
+        """By which the webhook's receiver knows it."""
+        return self.id
+
 
 class Warnings:
     """The warnings of all nodes."""
@@ -155,13 +160,17 @@ class Warnings:
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def told(self, warning_id: str) -> None:
-        """Somebody has taken it, or never will."""
-        self._next(warning_id, None)
+    def told(self, each: Warned) -> None:
+        """Somebody has taken it."""
+        self._next(each.id, None)
 
-    def later(self, warning_id: str, at: float) -> None:
-        """It was not taken: tell it again at an instant."""
-        self._next(warning_id, to_us(at))
+    def later(self, each: Warned, at: float, *, failure: str) -> None:  # noqa: ARG002
+        """It was not taken: tell it again at an instant. Why is in the watch's own status."""
+        self._next(each.id, to_us(at))
+
+    def give_up(self, each: Warned, *, failure: str) -> None:  # noqa: ARG002
+        """Nobody will be told it any more."""
+        self._next(each.id, None)
 
     def _next(self, warning_id: str, next_us: int | None) -> None:
         with self._database.write() as connection:

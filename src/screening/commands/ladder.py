@@ -11,6 +11,7 @@ from rules.ladder import load_ladders
 from screening.commands.actor import actor
 from screening.commands.table import table
 from screening.conduct import Conduct
+from screening.notices import texts
 from screening.settings import Settings
 from screening.state import open_files
 from screening.statement import instant
@@ -48,14 +49,32 @@ def show(entity: Entity = "") -> None:
 
 @app.command("notices")
 def notices(entity: Entity = "") -> None:
-    """What callers are told of each step up, in the language of the country and in English."""
+    """What callers are told of each step up, by language, and what became of it."""
     say = Console(highlight=False, soft_wrap=True).print
     with open_files(Settings()) as state:
         record = state.record()
         steps = _steps(record, entity)
+        told = {
+            each.step.sequence: each
+            for each in record.notices.of([step.sequence for step in steps if step.notice])
+        }
         for each in steps:
-            for language, text in each.notice.items():
-                say(f"{each.reference} {language}: {text.replace('{appeal}', each.reference)}")
+            for language, text in texts(each).items():
+                say(f"{each.reference} {language}: {text}")
+            if found := told.get(each.sequence):
+                tries = f", {found.attempts} tries" if found.attempts else ""
+                failure = f": {found.failure}" if found.failure else ""
+                say(f"{each.reference} {found.state}{tries}{failure}")
+
+
+@app.command("resend")
+def resend(
+    event: Annotated[int, typer.Argument(help="The step: its event, the number of its reference.")],
+) -> None:
+    """Send the notice of a step to the webhook again, whatever became of it."""
+    with open_files(Settings()) as state:
+        again = state.record().notices.resend(event, actor=actor())
+    Console(highlight=False).print(f"{again.step.reference} is to be sent again as {again.key}")
 
 
 def _steps(record: Record, entity: str) -> list[Stepped]:

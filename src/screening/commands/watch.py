@@ -19,8 +19,8 @@ from screening.watching.detector import Finding
 from screening.watching.events import number_of
 from screening.watching.party import BLOCK, NUMBER
 from screening.watching.proposal import rule as proposed
+from screening.watching.warned import shown
 from screening.watching.watch import HISTORY_DAYS, WatchRuns, run
-from screening.watching.webhook import shown
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -40,7 +40,8 @@ from screening.watching.events import number_of, token_of
 from screening.watching.following import Follower
 from screening.watching.party import BLOCK, ENTITY, NUMBER
 from screening.watching.proposal import rule
-from screening.watching.webhook import Telling, Webhook
+from screening.watching.warned import body_of
+from screening.webhook import Telling, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -252,12 +253,8 @@ def run(
     settings = state.settings
     webhook = None
     if settings.watch_webhook:
-        if settings.watch_secret is None:
-            raise ValueError("SCREENING_WATCH_WEBHOOK needs SCREENING_WATCH_SECRET, a file")
-        secret = settings.watch_secret.read_bytes().strip()
-        if len(secret) < 16:
-            raise ValueError(f"{settings.watch_secret}: expected a secret of 16 bytes or more")
-        webhook = Webhook(settings.watch_webhook, secret=secret)
+        url, secret = settings.watch_webhook, settings.watch_secret
+        webhook = Webhook.signed_by(url, secret, body=body_of)
     ending = _Ending(by_input=by_input)
     with only(state.folder), contextlib.ExitStack() as telling:
         if webhook is not None:
@@ -300,7 +297,7 @@ def run(
 
 
 def _write_status(
-    folder: Path, watch: Watch, webhook: Webhook | None, counts: dict[tuple[str, str], int]
+    folder: Path, watch: Watch, webhook: Webhook[Warned] | None, counts: dict[tuple[str, str], int]
 ) -> None:
     said = watch.status()
     said["open"] = {kind: count for (kind, state), count in counts.items() if state == OPEN}

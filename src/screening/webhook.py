@@ -1,6 +1,5 @@
-"""Tells warnings to a webhook: signed, tried again with growing pauses, none lost by a restart.
-
-What waits is in the record (`consent.record.warnings`). A receiver checks `Screening-Signature`,
+"""Tells a webhook what waits in the record: signed, tried again with growing pauses, none lost by a
+restart. A receiver checks `Screening-Signature`,
 which is `t=<epoch seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.<body>` under the shared secret; it
 refuses a `t` that is old, and takes an `Idempotency-Key` once.
 """
@@ -14,14 +13,12 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Generic, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
-import orjson
-
-from consent.record import RecordError, RecordUnavailable, Warned
-from consent.record.warnings import Warnings
+from consent.record import RecordError, RecordUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +28,7 @@ LONGEST_PAUSE_SECONDS: Final = 3_600.0
 GIVE_UP_SECONDS: Final = 3 * 86_400.0
 TIMEOUT_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 1.0
+LEAST_SECRET: Final = 16
 
 
 def signature(body: bytes, *, secret: bytes, at: int) -> str:
@@ -46,34 +44,50 @@ def pause(attempts: int, chance: float) -> float:
     return 1.0 + chance * longest
 
 
-def body_of(warned: Warned) -> bytes:
-    """What is sent: the warning as `GET /v1/warnings` has it."""
-    return orjson.dumps(shown(warned), option=orjson.OPT_SORT_KEYS)
+class Waiting(Protocol):
+    """What is to be told; `at` is since when, epoch seconds."""
+
+    @property
+    def key(self) -> str:
+        """By which a receiver knows what it has taken."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def attempts(self) -> int: ...
 
 
-def shown(warned: Warned) -> dict[str, Any]:
-    """A warning for people and programs, without any number."""
-    return {
-        "id": warned.id,
-        "kind": warned.kind,
-        "party": warned.party,
-        "since": warned.since,
-        "at": warned.at,
-        "about": dict(warned.about),
-        "rule": warned.rule,
-        "state": warned.state,
-        "reason": warned.reason,
-        "decided": warned.decided,
-        "decided_by": warned.decided_by,
-    }
+W = TypeVar("W", bound=Waiting)
 
 
-class Telling:
-    """Tells a webhook in a thread of its own: a receiver that hangs holds up nobody who watches."""
+class Queue(Protocol[W]):
+    """What waits, in the record. Every method may raise RecordUnavailable."""
 
-    def __init__(self, webhook: "Webhook", warnings: Callable[[], Warnings]) -> None:
+    def bound(self) -> int:
+        """Give up the oldest of too many; how many those were."""
+
+    def due(self) -> Sequence[W]:
+        """What is to be told now."""
+
+    def told(self, each: W, /) -> None:
+        """It was taken."""
+
+    def later(self, each: W, at: float, /, *, failure: str) -> None:
+        """It was not: again at an instant."""
+
+    def give_up(self, each: W, /, *, failure: str) -> None:
+        """It was not, and never will be."""
+
+
+class Telling(Generic[W]):
+    """Tells a webhook in a thread of its own: a receiver that hangs holds up nobody else.
+
+    `queue` gives None while another process tells it.
+    """
+
+    def __init__(self, webhook: "Webhook[W]", queue: Callable[[], Queue[W] | None]) -> None:
         self._webhook = webhook
-        self._warnings = warnings
+        self._queue = queue
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
 
@@ -87,20 +101,23 @@ class Telling:
 
     def _run(self) -> None:
         while not self._ending.is_set():
-            # While the record is gone nothing is found either, which the watch says of itself.
+            # That the record is gone is said by who else needs it.
             with contextlib.suppress(RecordUnavailable, RecordError):
-                self._webhook.tell(self._warnings())
+                queue = self._queue()
+                if queue is not None:
+                    self._webhook.tell(queue)
             self._ending.wait(LOOK_SECONDS)
 
 
-class Webhook:
-    """One receiver. Raises ValueError for a URL that is none."""
+class Webhook(Generic[W]):
+    """One receiver; `body` is what it gets of each. Raises ValueError for a URL that is none."""
 
     def __init__(
         self,
         url: str,
         *,
         secret: bytes,
+        body: Callable[[W], bytes],
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -116,30 +133,42 @@ class Webhook:
         self._host, self._port = parts.hostname, parts.port
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._secret = secret
+        self._body = body
         self._clock = clock
         self._chance = chance
 
-    def tell(self, warnings: Warnings) -> int:
+    @classmethod
+    def signed_by(cls, url: str, file: Path | None, *, body: Callable[[W], bytes]) -> Self:
+        """A receiver whose secret is in a file. Raises ValueError where there is none, or a short
+        one, and OSError."""
+        if file is None:
+            raise ValueError(f"the webhook {url!r} needs a file with its secret")
+        secret = file.read_bytes().strip()
+        if len(secret) < LEAST_SECRET:
+            raise ValueError(f"{file}: expected a secret of {LEAST_SECRET} bytes or more")
+        return cls(url, secret=secret, body=body)
+
+    def tell(self, queue: Queue[W]) -> int:
         """Send what is due; how many were taken. Raises RecordUnavailable."""
-        self.given_up += warnings.bound()
+        self.given_up += queue.bound()
         taken = 0
-        for each in warnings.due():
-            failure = self._send(body_of(each), {"Idempotency-Key": each.id})
+        for each in queue.due():
+            failure = self._send(self._body(each), {"Idempotency-Key": each.key})
             if failure != self.failure and failure:
-                log.warning("the webhook does not take warnings: %s", failure)
+                log.warning("the webhook does not take what it is told: %s", failure)
             self.failure = failure
             now = self._clock()
             if not failure:
-                warnings.told(each.id)
+                queue.told(each)
                 self.sent += 1
                 taken += 1
                 continue
             self.failed += 1
             if now - each.at > GIVE_UP_SECONDS:
-                warnings.told(each.id)
+                queue.give_up(each, failure=failure)
                 self.given_up += 1
             else:
-                warnings.later(each.id, now + pause(each.attempts, self._chance()))
+                queue.later(each, now + pause(each.attempts, self._chance()), failure=failure)
         return taken
 
     def _send(self, body: bytes, headers: Mapping[str, str]) -> str:

@@ -232,6 +232,7 @@ class Appellate:
 
     def _expect_calling(self, call: Decision, calling: int) -> None:
         """Raises RecordError where this is not the number that called."""
+        self._conduct.record.ledger.follow_keys()
         tokens = self._conduct.state.keyring.tokens
         if call["calling"] not in (tokens(calling) if calling else [""]):
             raise RecordError(

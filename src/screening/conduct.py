@@ -76,6 +76,7 @@ class Conduct:
 
     def complain(self, complaints: Sequence[Complaint]) -> list[Heard]:
         """Takes complaints down, each with its call where there is one, and steps that are due."""
+        self.record.ledger.follow_keys()
         registry = Registry(self.record.entities.all())
         heard: list[Kept | None] = []
         for each, call in zip(complaints, self._calls(complaints), strict=True):

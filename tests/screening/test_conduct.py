@@ -319,3 +319,39 @@ def test_the_report_of_a_month(api: Api, tmp_path: Path) -> None:
     every = page + "".join(path.read_text() for path in out.glob("*.csv"))
     assert "55501" not in every
     assert api.service.cli("report", "--month", "2026-13", *words[3:], check=False).returncode == 1
+
+
+def test_the_token_key_rotates(api: Api) -> None:
+    """A call from before is found afterwards, a complainant is known again, by number or decision,
+    and the steps that stand are in force."""
+    number = "+12125550199"
+    before = call(api, 103, calling=number)
+    told = {"calling": number, "called": subscriber(103), "at": now()}
+    assert api("POST", "/v1/complaints", json=told).json()["matched"]
+    api.service.cli("keys", "rotate", "token")
+
+    def newest() -> dict[str, Any]:
+        answer = api.service.screen(calling=number, called=subscriber(103), **SIGNED)
+        found: list[Any] = []
+        wait_for(
+            lambda: (
+                found.extend(DecisionLog(api.service.state).find(str(answer["decision_id"])))
+                or found
+            ),
+            seconds=60,
+            what="the decision to be in the record",
+        )
+        return dict(found[0])
+
+    wait_for(lambda: newest()["token_key"] == 2, seconds=60, what="the recorder to have the key")
+    nuisance = f"/v1/subscribers/{subscriber(103)}/screened/{newest()['id']}/nuisance"
+    assert api("POST", nuisance, json={}).json()["id"] is None
+    old = nuisance.replace(nuisance.split("/")[-2], str(before["decision_id"]))
+    assert api("POST", old, json={}).json()["id"] is None
+    again = api("POST", "/v1/complaints", json=told).json()
+    assert (again["id"], again["matched"]) == (None, False)
+    call(api, 104, calling=number)
+    other = {"calling": number, "called": subscriber(104), "at": now()}
+    assert api("POST", "/v1/complaints", json=other).json()["matched"]
+    late = api.service.screen(calling="+12125550195", called=subscriber(140), **SIGNED)
+    assert (late["action"], late["cause"]) == ("warn", "escalation")

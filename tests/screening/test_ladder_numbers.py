@@ -11,6 +11,7 @@ from consent.calling import CallingSide, load_numbers, save_numbers
 from consent.complaint import Complaint
 from consent.entity import Party
 from consent.event import Event, EventKind
+from consent.keyring import Keyring
 from consent.number import parse_number
 from consent.record import Found, RecordError
 from rules.bind import bind
@@ -199,6 +200,41 @@ def test_the_keys_rotate(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
         again.complain()
         again.conduct.look()
         assert again.in_force() == "suspended"
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_complainant_counts_once_across_a_rotation(told: Told, named_first: bool) -> None:
+    """Whether a complaint names the number, or a record of the log that has its newest token: of
+    one complainant one counts a day, and both kinds count toward the same number."""
+    path = told.state.secrets_path
+    named = Complaint(CALLER, 12025550101, told.now, source="test")
+    if named_first:
+        found = Found(told.now, "0" * 26, "allow", "", "", 0, "", authenticated=True)
+        assert told.record.complaints.add(named, jurisdiction="US", entity=0, found=found)
+    Keyring.rotate(path, "token")
+    with open_files(Settings(state_dir=told.state.folder)) as state:
+        state.record().ledger.rotate()
+        newest = state.keyring.token(CALLER)
+    assert told.state.keyring.version("token") == 1
+    by_id = Found(told.now, "1" * 26, "allow", "", "", 0, newest, authenticated=True)
+
+    def by_decision(called: int) -> object:
+        said = Complaint(0, called, told.now, decision_id="1" * 26, source="test")
+        return told.record.complaints.add(said, jurisdiction="US", entity=0, found=by_id)
+
+    if named_first:
+        assert by_decision(12025550101) is None
+    else:
+        assert by_decision(12025550101)
+        assert told.record.complaints.add(named, jurisdiction="US", entity=0, found=None) is None
+    # This process has taken in the key that another has made.
+    assert told.state.keyring.version("token") == 2
+    other = Complaint(CALLER, 12065550101, told.now, source="test")
+    assert told.record.complaints.add(other, jurisdiction="US", entity=0, found=by_id)
+    assert by_decision(13035550101)
+    told.now += 60
+    (step,) = told.conduct.look()
+    assert (step.party, step.complainants) == (NUMBER, 3)
 
 
 def test_a_step_is_of_one_party(told: Told) -> None:

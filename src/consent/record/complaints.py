@@ -18,7 +18,9 @@ from consent.keyring import Keyring
 from consent.record.database import Database, RecordError
 from consent.record.instant import Clock, from_us, to_us
 from consent.record.schema import complaint
+from consent.record.subjects import follow_token_version
 
+DAY: Final = 86_400.0
 BLOCK: Final = 10_000
 """Numbers of a block, from which bombing is recognised."""
 
@@ -87,14 +89,37 @@ class Complaints:
 
         Raises RecordUnavailable.
         """
-        row = self._row(each, jurisdiction=jurisdiction, entity=entity, found=found)
         with self._database.write() as connection:
-            known = select(complaint.c.id).where(complaint.c.once == row["once"])
-            if each.called and connection.execute(known).first() is not None:
+            follow_token_version(connection, self._keyring)
+            row = self._row(each, jurisdiction=jurisdiction, entity=entity, found=found)
+            if each.called and self._said_before(connection, each, found):
                 return None
             made = connection.execute(insert(complaint).values(**row).returning(complaint.c.id))
             row["id"] = made.scalar_one()
         return _kept(row)
+
+    def _said_before(self, connection: Connection, each: Complaint, found: Found | None) -> bool:
+        """Whether this complainant has complained of this caller on the day of the call.
+
+        One and the same caller may be known by its number, or by the token that a record of the
+        log had under whichever key: what the complainant named that day is opened and compared.
+        """
+        callers = set(self._keyring.tokens(each.calling)) if each.calling else set()
+        callers |= {found.calling} - {""} if found else set()
+        day = datetime.fromtimestamp(each.at, UTC).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        said = select(complaint.c.caller, complaint.c.sealed).where(
+            complaint.c.complainant.in_(self._keyring.tokens(each.called)),
+            complaint.c.at_us >= to_us(day.timestamp()),
+            complaint.c.at_us < to_us(day.timestamp() + DAY),
+        )
+        for row in connection.execute(said):
+            number = self._parties(row.sealed)[0]
+            known = {row.caller, *(self._keyring.tokens(number) if number else ())} - {""}
+            if known & callers or not (known or callers):
+                return True
+        return False
 
     def _row(
         self, each: Complaint, *, jurisdiction: str, entity: int, found: Found | None
@@ -162,19 +187,26 @@ class Complaints:
         entities = select(complaint.c.entity_id, complaint.c.jurisdiction).where(
             recent, complaint.c.entity_id.is_not(None)
         )
+        distinct = func.count(complaint.c.complainant.distinct())
         callers = (
-            select(complaint.c.caller, complaint.c.jurisdiction)
+            select(complaint.c.caller, complaint.c.jurisdiction, distinct)
             .where(recent, complaint.c.entity_id.is_(None), complaint.c.caller != "")
+            .where(complaint.c.complainant != "")
             .group_by(complaint.c.caller, complaint.c.jurisdiction)
-            .having(func.count(complaint.c.complainant.distinct()) >= least)
         )
+        if self._keyring.version("token") == 1:
+            callers = callers.having(distinct >= least)
         found: set[tuple[Party, str]] = set()
         with self._database.read() as connection:
             for row in connection.execute(entities.distinct()):
                 found.add((Party(row.entity_id), row.jurisdiction))
-            for row in connection.execute(callers).all():
-                if number := self._named(connection, row.caller):
-                    found.add((Party(number=number), row.jurisdiction))
+            # After a rotation a caller has a token for each key, and complainants by each.
+            counts = {(row[0], row[1]): int(row[2]) for row in connection.execute(callers)}
+            for caller, country in counts:
+                if number := self._named(connection, caller):
+                    tokens = self._keyring.tokens(number)
+                    if sum(counts.get((token, country), 0) for token in tokens) >= least:
+                        found.add((Party(number=number), country))
         return sorted(found)
 
     def _named(self, connection: Connection, caller: str) -> int:

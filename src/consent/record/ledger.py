@@ -378,6 +378,12 @@ class Ledger:
 
     # Keys
 
+    def follow_keys(self) -> None:
+        """Takes in token keys that another process has added: what is written with them is not
+        found without. Raises RecordError where the key file does not have them."""
+        with self._database.read() as connection:
+            follow_token_version(connection, self._keyring)
+
     def rotate(self, *, progress: Callable[[int], None] | None = None) -> int:
         """Writes what is not under the newest keys anew; the answer is how many subjects that was.
 

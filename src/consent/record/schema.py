@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0012"
+REVISION: Final = "0013"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -242,7 +242,7 @@ complaint: Final = Table(
     Column("once", LargeBinary(32), nullable=False, unique=True),
     Column("at_us", BigInteger, nullable=False, index=True),
     Column("received_us", BigInteger, nullable=False, index=True),
-    Column("complainant", String(32), nullable=False),
+    Column("complainant", String(32), nullable=False, index=True),
     Column("block", String(32), nullable=False),
     Column("caller", String(32), nullable=False, index=True),
     Column("jurisdiction", String(2), nullable=False),

@@ -44,17 +44,24 @@ class Packs:
     content: bytes = field(repr=False)
     digest: str
     """Of the bundle."""
+    _of_country: dict[str, tuple[tuple[str, str, RuleSet], ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """For calls to a country: side, trunk and set of the rows that may match, once one was made."""
 
     def select(self, call: Call) -> RuleSet:
         """The set of the first row that matches, else `default`, which blocks least."""
-        side, trunk, country = call.side, call.trunk, call.called.country
-        for row in self.rows:
-            if (
-                row.called_country in ("", country)
-                and row.side in ("", side)
-                and row.trunk in ("", trunk)
-            ):
-                return self.packs[row.pack].ruleset
+        country = call.called.country
+        rows = self._of_country.get(country)
+        if rows is None:
+            rows = self._of_country[country] = tuple(
+                (row.side, row.trunk, self.packs[row.pack].ruleset)
+                for row in self.rows
+                if row.called_country in ("", country)
+            )
+        for side, trunk, ruleset in rows:
+            if (not side or side == call.side) and (not trunk or trunk == call.trunk):
+                return ruleset
         return self.packs[DEFAULT].ruleset
 
     @property

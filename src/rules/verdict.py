@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Action(IntEnum):
@@ -15,7 +15,10 @@ class Action(IntEnum):
     @property
     def word(self) -> str:
         """The action as the contract and the metrics write it."""
-        return self.name.lower()
+        return _WORDS[self]
+
+
+_WORDS: Final = tuple(action.name.lower() for action in Action)
 
 
 class Cause(StrEnum):

@@ -50,6 +50,10 @@ _MOST_LINKS: Final = 200_000
 """Rules in all chains that are kept: a few megabytes a walk."""
 
 
+_MOST_VERDICTS: Final = 2_048
+"""Of a walk that are kept: what rules in shadow mode say together may be anything."""
+
+
 def softened(rule: Rule, softness: int, default: Action) -> int:
     """The softness after `rule` was passed over: at most what its match would have given."""
     if rule.action <= softness or rule.despite_unknown:
@@ -378,18 +382,23 @@ def compile_walk(
     every rule is tried, with the same verdict.
     """
     rules = compiled.rules
-    made: dict[tuple[str | None, int], Verdict] = {}
+    made: dict[tuple[Any, ...], Verdict] = {}
 
     def verdict_of(
         rule: Rule | None, softness: int, hits: tuple[Shadow, ...], errors: tuple[str, ...]
     ) -> Verdict:
-        key = (rule.id if rule else None, softness)
+        key = (rule.id if rule else None, softness, hits, errors)
         verdict = made.get(key)
         if verdict is None:
-            verdict = made[key] = outcome(
+            verdict = outcome(
                 rule, softness=softness, default=default, label=label, degraded=degraded
             )
-        return replace(verdict, shadow=hits, errors=errors) if hits or errors else verdict
+            if hits or errors:
+                verdict = replace(verdict, shadow=hits, errors=errors)
+            # The same object for the same outcome: its answer is then written once.
+            if len(made) < _MOST_VERDICTS:
+                made[key] = verdict
+        return verdict
 
     compiled.between()
     tests = compiled.tests(unknown, before_facts=before_facts)

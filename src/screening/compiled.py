@@ -35,6 +35,7 @@ HOT: Final = (
     "consent/series.py",
     "consent/zones.py",
     "rules/bind.py",
+    "rules/call.py",
     "rules/hours.py",
     "rules/safeguard.py",
     "rules/verdict.py",

@@ -180,8 +180,8 @@ class Lookup:
         return True
 
     def _count_shed(self, calls: int) -> None:
-        self._metrics.decisions.labels(SHED.action.word, SHED.cause, SHED.rule, SHED.ruleset).inc(
-            calls
+        self._metrics.decisions.count(
+            (SHED.action.word, SHED.cause, SHED.rule, SHED.ruleset), calls
         )
         self._metrics.degraded.inc(calls)
         for hears in self.shed_observers:
@@ -235,7 +235,7 @@ class Lookup:
             metrics.repeats.inc()
             return
         self._recall.offer(question, decision)
-        metrics.decided(verdict.action.word, verdict.cause, verdict.rule, verdict.ruleset)
+        metrics.decisions.count((verdict.action.word, verdict.cause, verdict.rule, verdict.ruleset))
         if verdict.degraded:
             metrics.degraded.inc()
         for hit in verdict.shadow:

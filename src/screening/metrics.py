@@ -5,7 +5,7 @@ No number, name of a caller or other text that a caller can choose is ever a lab
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
 
@@ -65,12 +65,12 @@ class Metrics:
             ("version", "compiled"),
             registry=registry,
         ).labels(__version__, str(is_compiled()).lower()).set(1)
-        self.decisions = Counter(
+        self.decisions = Counts(
             "screening_decisions",
             "Calls decided, each call key once, by what was decided and why.",
             ("action", "cause", "rule", "ruleset"),
-            registry=registry,
         )
+        registry.register(self.decisions)
         self.repeats = Counter(
             "screening_repeated_questions",
             "Questions about a call that was decided before: forks, retransmissions, loops.",
@@ -184,7 +184,6 @@ class Metrics:
         )
         self._lists = _Lists()
         registry.register(self._lists)
-        self._decided: dict[tuple[str, str, str, str], Callable[[], None]] = {}
 
     def follow(self, reader: IndexReader) -> None:
         """Expose what the index reader counts."""
@@ -204,18 +203,29 @@ class Metrics:
         for name, revision in revisions:
             self.ruleset_info.labels(name, revision).set(1)
 
-    def decided(self, action: str, cause: str, rule: str, ruleset: str) -> None:
-        """Count a decision; the label lookup is done once for each combination."""
-        key = (action, cause, rule, ruleset)
-        count = self._decided.get(key)
-        if count is None:
-            # Bounded: rules and revisions are the operator's, actions and causes ours.
-            count = self._decided[key] = self.decisions.labels(*key).inc
-        count()
-
     def exposition(self) -> bytes:
         """The registry in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class Counts(Collector):
+    """A counter of one thread, without a lock: one look into a table for each that is counted."""
+
+    def __init__(self, name: str, meaning: str, labels: tuple[str, ...]) -> None:
+        self._family = name, meaning, labels
+        self._counts: dict[tuple[str, ...], int] = {}
+        """Bounded: rules and revisions are the operator's, actions and causes ours."""
+
+    def count(self, labels: tuple[str, ...], calls: int = 1) -> None:
+        """Count so many."""
+        self._counts[labels] = self._counts.get(labels, 0) + calls
+
+    def collect(self) -> Iterable[Metric]:
+        name, meaning, names = self._family
+        family = CounterMetricFamily(name, meaning, labels=names)
+        for labels, count in tuple(self._counts.items()):
+            family.add_metric(labels, count)
+        yield family
 
 
 class Durations(Collector):

@@ -76,8 +76,8 @@ _ID_LENGTH: Final = 26
 _BLANK: Final = Call()
 _FIELDS: Final = tuple(
     (name, getattr(_BLANK, name))
-    for name in sorted(Call.__slots__)
-    if name not in ("call_id", "conduct", "decision_id")
+    for name in dir(_BLANK)
+    if name[0] != "_" and name not in ("call_id", "conduct", "decision_id")
 )
 """What is kept of a call, with the value that is not written. No rule looks at `call_id`."""
 

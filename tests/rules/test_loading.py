@@ -250,4 +250,4 @@ def test_a_verdict_names_the_revision(packs: Packs) -> None:
     """As the contract shows it."""
     pack: Pack = packs.packs["cn"]
     verdict = evaluate(pack.ruleset, Call(), UNKNOWN)
-    assert verdict.ruleset == "cn@2026-11-23.1"
+    assert verdict.ruleset == "cn@2026-11-25.1"

@@ -31,7 +31,7 @@ from benchmarks.nation import SMALL, Nation
 from benchmarks.path import DecisionPath
 from benchmarks.traffic import questions
 from consent.conduct import NAMES
-from screening.recording.outbox import SOCKET, Outbox
+from screening.recording.outbox import EVERY_SECONDS, SOCKET, Outbox
 from screening.recording.recorder import STATUS
 
 RATE: Final = 20_000
@@ -44,8 +44,8 @@ TAKEN_IN_SECONDS: Final = 30.0
 _PAUSE: Final = 0.005
 
 
-def batches(nation: Nation, calls: int) -> list[bytes]:
-    """What a worker sends of so many calls."""
+def batches(nation: Nation, calls: int, *, a_batch: int) -> list[bytes]:
+    """What a worker sends of so many calls, of which so many come between two of its sends."""
     path = DecisionPath()
     stream = questions(20_261_125, nation)
     heard: dict[str, int] = {}
@@ -67,7 +67,7 @@ def batches(nation: Nation, calls: int) -> list[bytes]:
                         values = tuple((before, before, 0, 0, 0, 0) * (len(NAMES) // 6))
                         decision.facts = type(decision.facts)(signals=values)
                     outbox.observe(question, decision, 0.0002, "http")
-                    if n % 2_000 == 1_999:
+                    if not (n + 1) % a_batch:
                         sent += _sent(outbox, listener)
                 return sent + _sent(outbox, listener)
 
@@ -108,7 +108,7 @@ def _until(holds: Any, what: str) -> None:
         time.sleep(_PAUSE)
 
 
-def offer(folder: Path, sent: list[bytes], *, rate: float, a_batch: float) -> None:
+def offer(folder: Path, sent: list[bytes], *, rate: float, a_batch: int) -> None:
     """Send batches at their instants; the socket makes who sends wait where nobody takes."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -124,9 +124,9 @@ def offer(folder: Path, sent: list[bytes], *, rate: float, a_batch: float) -> No
 def measure(rate: float = RATE, seconds: float = SECONDS) -> dict[str, Any]:
     """The recorder at a rate: its share of a core, microseconds a call, what it kept and lost."""
     nation = Nation(SMALL)
+    a_batch = max(1, round(rate * EVERY_SECONDS))
     calls = round(rate * (seconds + WARM_SECONDS))
-    sent = batches(nation, calls)
-    a_batch = calls / len(sent)
+    sent = batches(nation, calls, a_batch=a_batch)
     warm = round(WARM_SECONDS * rate / a_batch)
     answering, _ = cores()
     with tempfile.TemporaryDirectory(prefix="recorder-") as name:

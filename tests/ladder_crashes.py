@@ -25,8 +25,11 @@ from tests.crashes import Forked, die
 from consent.complaint import Complaint
 from consent.entity import Party
 from consent.record import Found, Record, Stepped
+from consent.record.appeals import REJECTED, UPHELD
 from rules.ladder import load_ladders
+from screening.appeals import Appellate
 from screening.conduct import Conduct, alive
+from screening.registrar import Registrar
 from screening.settings import Settings
 from screening.state import State, open_files
 
@@ -71,12 +74,13 @@ PLACES: Final[dict[str, tuple[Callable[[int], None], int]]] = {
     "the stage": (at_statement("UPDATE entity", "INSERT INTO number_stage", "UPDATE number_stage"),
                   0),
     "the audit": (at_statement("INSERT INTO audit"), 0),
-    **{f"before end {nth}": (before_commit, nth) for nth in range(1, 13, 2)},
-    **{f"after end {nth}": (after_return, nth) for nth in range(2, 13, 2)},
+    **{f"before end {nth}": (before_commit, nth) for nth in range(1, 13, 3)},
+    **{f"after end {nth}": (after_return, nth) for nth in range(2, 13, 3)},
 }  # fmt: skip
 """Where a writer dies. Reads are transactions, too: each step has some ten, of each kind."""
 
-KINDS: Final = ("entity", "number", "reversed", "claimed")
+KINDS: Final = ("entity", "number", "reversed", "claimed", "appealed", "upheld", "rejected")
+OUTCOME: Final = {"upheld": UPHELD, "rejected": REJECTED}
 
 
 def complain(record: Record, number: int, entity: int) -> None:
@@ -110,13 +114,22 @@ class Case:
         """Everything up to the step."""
         record = state.record()
         entity = 0
-        if self.kind in ("entity", "reversed"):
+        if self.kind not in ("number", "claimed"):
             entity = self._register(record)
         complain(record, self.number, entity)
-        if self.kind in ("reversed", "claimed"):
-            assert self.conduct(state).evaluate(self.party(record), COUNTRY)
+        if self.kind not in ("entity", "number"):
+            step = self.conduct(state).evaluate(self.party(record), COUNTRY)
+            assert step is not None
+            if self.kind in OUTCOME:
+                self._appeal(state, step.sequence)
         if self.kind == "claimed":
             self._register(record)
+
+    def _appeal(self, state: State, step: int) -> None:
+        self._appellate(state).open(decision_id="", step=step, text="", actor="crashes")
+
+    def _appellate(self, state: State) -> Appellate:
+        return Appellate(self.conduct(state), Registrar(state))
 
     def _register(self, record: Record) -> int:
         return record.entities.put(
@@ -130,6 +143,18 @@ class Case:
             steps = record.steps.of(self.party(record))
             if raised := [each for each in alive(steps) if each.step == "raised"]:
                 conduct.reverse(raised[0].sequence, reason="crashes", actor="crashes")
+        elif self.kind in ("appealed", *OUTCOME):
+            steps = record.steps.of(self.party(record))
+            about = steps[0].sequence
+            known = [each for each in record.appeals.latest(1000) if each.against.step == about]
+            if self.kind == "appealed" and not known:
+                self._appeal(state, about)
+            elif self.kind in OUTCOME and not known[0].outcome:
+                self._appellate(state).decide(
+                    known[0].id, outcome=OUTCOME[self.kind], reason="crashes", actor="crashes"
+                )
+            # What an appeal says, and the ladder does not do yet, is done by whoever looks.
+            self._appellate(state).look(actor="crashes")
         else:
             conduct.look()
 
@@ -143,6 +168,12 @@ class Case:
                 return [[], raised]
             case "reversed":
                 return [[*raised, ["reversed", "notice"]], []]
+            case "appealed":
+                return [[*raised, ["paused", "notice"]], []]
+            case "upheld":
+                return [[*raised, ["paused", "notice"], ["reversed", "notice"]], []]
+            case "rejected":
+                return [[*raised, ["paused", "notice"], ["resumed", "notice"]], []]
         return [raised, [*raised, ["claimed", "notice"]]]
 
     def steps(self, record: Record) -> list[list[Stepped]]:

@@ -83,7 +83,11 @@ class Appellate:
         )
 
     def decision(self, decision_id: str) -> Decision:
-        """The newest attempt of a decision. Raises RecordError where the log has none."""
+        """The newest attempt of a decision, whose tokens this process has the key of.
+
+        Raises RecordError where the log has none.
+        """
+        self._conduct.record.ledger.follow_keys()
         found = self._conduct.log.find(decision_id)
         if not found:
             raise RecordError("no decision with this id is kept", field="decision_id")
@@ -232,7 +236,6 @@ class Appellate:
 
     def _expect_calling(self, call: Decision, calling: int) -> None:
         """Raises RecordError where this is not the number that called."""
-        self._conduct.record.ledger.follow_keys()
         tokens = self._conduct.state.keyring.tokens
         if call["calling"] not in (tokens(calling) if calling else [""]):
             raise RecordError(

@@ -140,6 +140,7 @@ class Conduct:
 
     def screened(self, called: int, days: float) -> list[dict[str, Any]]:
         """What was warned of or blocked for a called party, newest first; callers by token."""
+        self.record.ledger.follow_keys()
         titles = {each.id: each.title for each in self.record.entities.all(status=None)}
         names = ("action", "cause", "rule", "category", "label", "degraded")
         calls = self.log.of_number(called, self.state.keyring, sides=("called",), days=days)

@@ -102,6 +102,37 @@ def test_by_the_clock(told: Told) -> None:
         told.appellate.decide(appeal.id, outcome="upheld", reason="No", actor="test")
 
 
+def test_a_clock_that_is_put_forth_and_back(told: Told) -> None:
+    """What it brought about while it was ahead is taken once and can be undone; put right, nothing
+    is taken again, and the ladder goes on with what is complained of from then on."""
+    told.complain()
+    told.conduct.look()
+    told.complain()
+    told.conduct.look()
+    right = told.now
+    told.now += 16 * DAY
+    assert [each.step for each in told.conduct.look()] == ["ended"]
+    assert told.conduct.look() == []
+    told.now = right
+    assert told.conduct.look() == []
+    assert told.steps()[-1] == ("ended", "suspended", "")
+    told.complain()
+    assert [each.stage for each in told.conduct.look()] == ["disconnected"]
+    assert told.conduct.look() == []
+
+    # Complained of while it is ahead: it stands from an instant that is still to come.
+    told.now += 5 * DAY
+    ahead = told.record.steps.of(Party(told.entity))[-1]
+    told.conduct.reverse(ahead.sequence, reason="A test", actor="test")
+    told.complain()
+    (again,) = told.conduct.look()
+    told.now -= 5 * DAY
+    assert told.conduct.look() == []
+    told.conduct.reverse(again.sequence, reason="The clock was wrong", actor="test")
+    assert told.conduct.look() == []
+    assert told.in_force() == ""
+
+
 def test_one_step_of_many_who_decide(told: Told) -> None:
     """Whoever is slower finds the step taken; undone, its complaints bring it about no more."""
     told.complain()

@@ -15,6 +15,7 @@ from tests.screening.test_watch import Receiver
 from consent.entity import Party
 from consent.event import Event, EventKind
 from consent.record import Notice, Record, RecordError
+from consent.record.notices import LEASE_SECONDS
 from screening.notices import body_of
 from screening.settings import Settings
 from screening.state import open_files
@@ -126,6 +127,14 @@ def test_one_of_two_who_tell(told: Told) -> None:
     (taken,) = told.record.notices.of([step.sequence])
     assert taken.next is not None
     assert taken.next > time.time()
+    later = Record.open(
+        str(told.state.folder / "record.db"),
+        keyring=told.state.keyring,
+        clock=lambda: time.time() + LEASE_SECONDS + 1,
+    )
+    # Whether its receiver had it before the one died nobody knows: the same key says it twice.
+    assert [each.key for each in later.notices.due()] == [taken.key]
+    later.close()
 
 
 def test_withdrawn(told: Told, receiving: Callable[..., Receiver]) -> None:

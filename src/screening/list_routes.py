@@ -110,6 +110,29 @@ def list_routes(
         return await service.on_record(_shown, service, name)
 
     @app.post(
+        "/v1/lists/{name}/changes",
+        tags=["lists"],
+        summary="Change a do-not-call list by the numbers added and removed.",
+        description="The body is a change list: number, date and A or D a line, plain, gzip or "
+        "zip; the last date decides. Whole or not at all, and in force when it is answered, as "
+        "the next generation. More than 1 % a day is refused until `force` confirms it; the same "
+        "file again changes nothing. Digests as for any list.",
+        responses=changes,
+        openapi_extra=_FILE,
+    )
+    async def change(
+        request: Request,
+        holder: Holder,
+        name: Name,
+        force: Annotated[bool, Query(description="Also when it changes more than 1 %.")] = False,
+    ) -> dict[str, Any]:
+        await service.on_record(_shown, service, name)
+        words = ["--by", holder.name, *(["--force"] if force else [])]
+        async with _uploaded(request, service) as path:
+            await _run(service, "lists", "delta", name, str(path), *words)
+        return await service.on_record(_shown, service, name)
+
+    @app.post(
         "/v1/lists/{name}/rollback",
         tags=["lists"],
         summary="Bring the generation before this one back into force.",

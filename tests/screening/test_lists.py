@@ -125,6 +125,14 @@ def test_a_list_is_loaded_and_rolled_back_over_http(own_service: Running) -> Non
     assert blocked() == [False, True]
     assert api("POST", f"{path}/rollback").json()["active"] == 1
     assert blocked() == [True, False]
+    delta = gzip.compress(b"212,5550150,2026-11-22,D\n212,5550151,2026-11-22,A\n")
+    held = api("POST", f"{path}/changes", 422, content=delta).json()
+    assert "held until --force confirms it" in held["detail"]
+    assert blocked() == [True, False]
+    changed = api("POST", f"{path}/changes", content=delta, params={"force": "true"}).json()
+    assert (changed["active"], changed["generations"][0]["actor"]) == (3, "first")
+    assert blocked() == [False, True]
+    api("POST", "/v1/lists/nowhere/changes", 404, content=delta)
     refused = api("PUT", path, 422, content=b"", params=query).json()
     assert "empty" in refused["detail"]
     digest = {"Repr-Digest": "sha-256=:" + "A" * 43 + "=:"}

@@ -99,6 +99,7 @@ def delta(
         bool, typer.Option("--force", help="Also when it changes more than 1 % a day.")
     ] = False,
     checksum_file: ChecksumFile = None,
+    by: By = "",
 ) -> None:
     """Change a list by the numbers added and removed: whole or not at all, in force at once."""
     out = Console(highlight=False)
@@ -110,7 +111,7 @@ def delta(
             state.folder,
             name=name,
             path=path,
-            actor=actor(),
+            actor=by or actor(),
             force=force,
             checksum=checksum_file,
             progress=lambda done, total: bars.update(task, completed=done, total=total),

@@ -225,6 +225,17 @@ def test_a_number_of_nobody(api: Api) -> None:
     complaints(api, range(96, 102), calling=number)
     assert asked(**SIGNED) == ("warn", "escalation")
     assert asked()[0] == "allow"
+    # A decision that rests on its step is appealed as the step is.
+    warned = call(api, 152, calling=number)
+    wish = {"decision_id": warned["decision_id"]}
+    appeal = api("POST", "/v1/appeals", 201, json=wish).json()
+    newest = api("GET", "/v1/ladder").json()["steps"][-1]
+    assert (newest["step"], newest["entity"]) == ("paused", "")
+    assert appeal["step"] == newest["sequence"] - 1
+    assert asked(**SIGNED)[0] == "allow"
+    verdict_of = {"outcome": "rejected", "reason": "Six complained"}
+    api("POST", f"/v1/appeals/{appeal['id']}/decide", json=verdict_of)
+    assert asked(**SIGNED) == ("warn", "escalation")
     assert number[1:] not in api.service.cli("ladder", "show").stdout
     assert f"{number}: since" in api.service.cli("ladder", "notices").stdout
 

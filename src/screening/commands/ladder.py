@@ -62,7 +62,8 @@ def notices(entity: Entity = "") -> None:
             for language, text in texts(each).items():
                 say(f"{each.reference} {language}: {text}")
             if found := told.get(each.sequence):
-                tries = f", {found.attempts} tries" if found.attempts else ""
+                times = "try" if found.attempts == 1 else "tries"
+                tries = f", {found.attempts} {times}" if found.attempts else ""
                 failure = f": {found.failure}" if found.failure else ""
                 say(f"{each.reference} {found.state}{tries}{failure}")
 

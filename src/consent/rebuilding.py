@@ -4,7 +4,8 @@ Calls are decided by the old one until the record names the new one, and each wo
 until it has heard so. Decisions that are taken meanwhile go to the old one, from when the new one
 is complete to both, and for a while after the switch still to both. So whichever a worker reads,
 it has all that was said to be in force. Whoever dies on the way leaves the old one in force; what
-was made so far lies on the other side, which the next rebuild clears first.
+was made so far lies on the other side, which the next rebuild clears first, or the service does
+after a while.
 """
 
 import time
@@ -94,10 +95,18 @@ def rebuild_beside(
 def remove_left(record: Record, store: IndexStore, old: str) -> None:
     """Remove an index that no worker reads any more. Raises IndexUnavailable; begun again, it is
     gone on with."""
+
+    def unclaimed() -> bool:
+        # Where another is made in its place, its maker clears that, and nobody else.
+        return not record.indexes.epochs().building
+
     # Nobody need write to what nobody can read, so its stamps go first.
     store.withdraw(old)
+    if record.indexes.epochs().building == old:
+        record.indexes.give_up(old)
     record.indexes.leave(old)
-    store.remove(old)
+    if store.remove(old, while_=unclaimed):
+        record.indexes.removed(old)
 
 
 def reading(

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 from consent.index import IndexLost, IndexUnavailable
@@ -22,6 +23,9 @@ ANSWER_SECONDS: Final = 1.0
 REVIVE_SECONDS: Final = 5.0
 """From one attempt to start the embedded server anew to the next: its data may be beyond use."""
 
+REMAINS_SECONDS: Final = 300.0
+"""For so long whoever rebuilt the index may take to remove the one before."""
+
 GONE: Final = (IndexUnavailable, RecordUnavailable, RecordError)
 
 
@@ -34,8 +38,10 @@ class Keeper:
     A rebuild runs in a process of its own: a nation's registry would hold up calls for minutes.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._state = state
+        self._clock = clock
+        self._remains, self._remains_since = "", 0.0
         self._running: set[asyncio.subprocess.Process] = set()
         self.epoch = ""
         self.applied = 0
@@ -60,6 +66,9 @@ class Keeper:
         except GONE as gone:
             self.gone = True
             return await self._revived(str(gone))
+        if rebuild and self._remains and self._clock() - self._remains_since >= REMAINS_SECONDS:
+            self._remains = ""
+            return await self.run("index", "tidy")
         return ""
 
     async def _revived(self, failure: str) -> str:
@@ -84,6 +93,9 @@ class Keeper:
             if lacks_lists(record, store):
                 raise IndexLost("a list in force is not readable in every shard of the index")
             self.epoch, self.applied = store.attached, applied
+        remains = record.indexes.remains()
+        if remains != self._remains:
+            self._remains, self._remains_since = remains, self._clock()
         record.ledger.finish_erasures(applied)
 
     async def run(self, *words: str) -> str:

@@ -23,6 +23,7 @@ from consent.index import (
 from consent.projection import catch_up
 from consent.rebuilding import Stage, rebuild_beside
 from consent.record import IndexEpochs
+from screening.keeper import REMAINS_SECONDS, Keeper
 from screening.registrar import Registrar
 from screening.settings import Settings
 from screening.state import State, open_state
@@ -164,7 +165,7 @@ def test_what_cannot_be_made_leaves_the_old_index(tmp_path: Path) -> None:
 
         with pytest.raises(IndexUnavailable, match="broken off"):
             rebuild(break_off)
-        assert record.indexes.epochs() == IndexEpochs(in_force=old)
+        assert record.indexes.epochs() == IndexEpochs(in_force=old, left=new)
         store.attach(old)
         assert store.applied() == 1
         assert rebuild(lambda _stage: None) == 1
@@ -187,6 +188,50 @@ def test_an_index_of_another_version_is_made_anew(own_service: Running) -> None:
     )
     assert "written by another version of the service" in own_service.log
     assert "lost" not in own_service.cli("index", "status").stdout
+
+
+async def test_what_a_killed_rebuild_left_is_removed(tmp_path: Path) -> None:
+    """Half-made, or the one before: by the service, once nothing was heard of it for a while. One
+    that is being made meanwhile is none of its business."""
+    now = [0.0]
+    with open_state(Settings(state_dir=tmp_path)) as own, own.index() as store:
+        record, old = own.record(), own.record().index_epoch()
+        keeper = Keeper(own, clock=lambda: now[0])
+        new = name_epoch("new", beside=old)
+
+        async def looked() -> IndexEpochs:
+            for _ in range(2):
+                assert await keeper.step() == ""
+                now[0] += REMAINS_SECONDS
+            assert await keeper.step(rebuild=False) == ""
+            return record.indexes.epochs()
+
+        with pytest.raises(IndexUnavailable, match="broken off"):
+            rebuild_beside(
+                record, store, tmp_path, epoch=new, progress=lambda _: None, stage=break_off
+            )
+        assert len(store.lost_shards(new)) < SHARDS
+        assert await looked() == IndexEpochs(in_force=old)
+        assert len(store.lost_shards(new)) == SHARDS
+        record.indexes.begin(new)
+        assert await looked() == IndexEpochs(in_force=old, building=new)
+        record.indexes.give_up(new)
+        with pytest.raises(IndexUnavailable, match="broken off"):
+            rebuild_beside(
+                record, store, tmp_path, epoch=new, progress=lambda _: None, stage=killed,
+                left_seconds=0,
+            )  # fmt: skip
+        assert record.indexes.epochs() == IndexEpochs(in_force=new, beside=old)
+        assert not store.remove(old, while_=lambda: False)
+        assert len(store.lost_shards(old)) < SHARDS
+        assert await looked() == IndexEpochs(in_force=new)
+        assert len(store.lost_shards(old)) == SHARDS
+
+
+def killed(stage: Stage) -> None:
+    """As a process that ends between the switch and the removal."""
+    if stage is Stage.REMOVING:
+        raise IndexUnavailable("broken off by the test")
 
 
 def break_off(stage: Stage) -> None:

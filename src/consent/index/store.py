@@ -6,7 +6,7 @@ Blocking, and safe in threads; every operation may be repeated after IndexUnavai
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -165,9 +165,12 @@ class IndexStore(ListWriter, EventWriter):
         """
         self._unstamp(self._other_side(epoch))
 
-    def remove(self, epoch: str) -> None:
-        """Delete the index of another epoch by slices. Raises as `withdraw` does."""
-        self._clear(self._other_side(epoch))
+    def remove(self, epoch: str, *, while_: Callable[[], bool]) -> bool:
+        """Delete the index of another epoch by slices, `while_` it may; whether all of it went.
+
+        Raises as `withdraw` does.
+        """
+        return self._clear(self._other_side(epoch), while_)
 
     def _other_side(self, epoch: str) -> layout.Side:
         side = layout.side_of(epoch)
@@ -181,17 +184,22 @@ class IndexStore(ListWriter, EventWriter):
                 pipe.delete(side.stamp_key(shard))
             pipe.execute()
 
-    def _clear(self, side: layout.Side) -> None:
+    def _clear(self, side: layout.Side, while_: Callable[[], bool] = lambda: True) -> bool:
+        if not while_():
+            return False
         self._unstamp(side)
         with self._faults(), self._server.pipeline(transaction=False) as pipe:
             mine = {layout.TAGS[shard] for shard in self._shards}
             for client in primaries(self._server, self._servers).values():
                 found = client.scan_iter(match=side.pattern, count=_KEYS_A_SLICE)
                 while keys := list(islice(found, _KEYS_A_SLICE)):
+                    if not while_():
+                        return False
                     for key in keys:
                         if key[:4] in mine:
                             pipe.unlink(key)
                     pipe.execute()
+        return True
 
     # What lies there.
 

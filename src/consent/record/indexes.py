@@ -26,6 +26,7 @@ SIGN_SECONDS: Final = 30.0
 IN_FORCE: Final = "index_epoch"
 BESIDE: Final = "index_beside"
 BUILDING: Final = "index_building"
+LEFT: Final = "index_left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ class IndexEpochs:
     """The epochs of indexes: `in_force` is what workers believe; "" for none.
 
     Who writes decisions writes them to `beside` as well: it is complete and about to come into
-    force, or was in force a moment ago. `building` is what is being made, complete or not.
+    force, or was in force a moment ago. `building` is what is being made, complete or not; `left`
+    is believed by nobody, and still has to be removed.
     """
 
     in_force: str = ""
     beside: str = ""
     building: str = ""
+    left: str = ""
 
     @property
     def coming(self) -> str:
@@ -72,7 +75,7 @@ class Indexes:
         with self._database.write() as connection:
             hold(connection, "event")
             next_value(connection, "revision")
-            _set(connection, {BUILDING: f"{epoch} {self._clock():.0f}", BESIDE: ""})
+            _set(connection, {BUILDING: f"{epoch} {self._clock():.0f}", BESIDE: "", LEFT: ""})
 
     def complete(self, epoch: str) -> None:
         """What is being made has all of the ledger but its newest events: writers write to both.
@@ -105,7 +108,20 @@ class Indexes:
         with self._database.write() as connection:
             next_value(connection, "revision")
             if _epochs(connection).beside == epoch:
-                _set(connection, {BESIDE: ""})
+                _set(connection, {BESIDE: "", LEFT: epoch})
+
+    def removed(self, epoch: str) -> None:
+        """Nothing is left of an index."""
+        with self._database.write() as connection:
+            if _epochs(connection).left == epoch:
+                _set(connection, {LEFT: ""})
+
+    def remains(self) -> str:
+        """An index that whoever was to remove it has perhaps not: "" for none, or while another is
+        being made, whose maker clears its place itself."""
+        with self._database.read() as connection:
+            epochs, making = _epochs(connection), being_made(connection, self._clock())
+        return "" if making else epochs.left or epochs.beside or epochs.building
 
     @contextlib.contextmanager
     def making(self, epoch: str, *, sign_seconds: float = SIGN_SECONDS) -> Iterator[None]:
@@ -149,7 +165,7 @@ class Indexes:
         with self._database.write() as connection:
             next_value(connection, "revision")
             if _epochs(connection).building == epoch:
-                _set(connection, {BESIDE: "", BUILDING: ""})
+                _set(connection, {BESIDE: "", BUILDING: "", LEFT: epoch})
 
     def _expect_building(self, connection: Connection, epoch: str) -> None:
         if _epochs(connection).building != epoch or not being_made(connection, self._clock()):
@@ -166,7 +182,7 @@ def being_made(connection: Connection, now: float) -> bool:
 
 
 def _values(connection: Connection) -> dict[str, str]:
-    query = select(setting).where(setting.c.name.in_((IN_FORCE, BESIDE, BUILDING)))
+    query = select(setting).where(setting.c.name.in_((IN_FORCE, BESIDE, BUILDING, LEFT)))
     return {row.name: row.value for row in connection.execute(query)}
 
 
@@ -176,6 +192,7 @@ def _epochs(connection: Connection) -> IndexEpochs:
         in_force=values.get(IN_FORCE, ""),
         beside=values.get(BESIDE, ""),
         building=values.get(BUILDING, "").partition(" ")[0],
+        left=values.get(LEFT, ""),
     )
 
 

@@ -22,6 +22,7 @@ from consent.loading import dnc_generations, restore_lists
 from consent.private import locked
 from consent.projection import catch_up
 from consent.rebuilding import Stage, reading, rebuild_beside, remove_left
+from consent.record import Record
 from screening.commands.progress import Stages, stages
 from screening.settings import Settings
 from screening.state import State, open_state
@@ -94,6 +95,20 @@ def rebuild(
         out.print(f"the index holds {_numbers(state):,} numbers of files and {last} events")
 
 
+@app.command("tidy", hidden=True)
+def tidy() -> None:
+    """Remove what a rebuild that was killed has left beside the index in force."""
+    # Who is still removing it holds the lock, and then there is nothing left.
+    with open_state(Settings()) as state, locked(state.folder / "index"), state.index() as store:
+        _remove_remains(state.record(), store)
+
+
+def _remove_remains(record: Record, store: IndexStore) -> None:
+    if remains := record.indexes.remains():
+        store.attach(record.index_epoch())
+        remove_left(record, store, remains)
+
+
 def _rebuild(state: State, told: Stages, *, only_lost: bool) -> None:
     """Try so often that a failover, or two, need nobody. Raises IndexUnavailable after the last."""
     made = ""
@@ -104,8 +119,7 @@ def _rebuild(state: State, told: Stages, *, only_lost: bool) -> None:
                 if made and made == old:
                     # It is in force, and the servers failed while the one before was removed.
                     told.begin(Stage.REMOVING)
-                    if beside := state.record().indexes.epochs().beside:
-                        remove_left(state.record(), store, beside)
+                    _remove_remains(state.record(), store)
                     return
                 made = name_epoch(secrets.token_hex(8), beside=old)
                 lost = store.lost_shards(old) if only_lost else ()

@@ -18,7 +18,7 @@ DEBIAN_PEERS := wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev nginx:nginx \
     /usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so:lua-cjson
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e test-dashboards crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-watch bench-transports bench-guard load lock clean compiled debian debian-e2e valgrind peers compiler
+.PHONY: help run test test-compiled test-e2e test-dashboards crash-test bench-enforcement check rules proto bench bench-rules bench-index bench-watch bench-transports bench-guard load lock clean compiled debian debian-e2e valgrind peers compiler
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -35,6 +35,13 @@ PYTEST := $(BIN)/python -m pytest
 test: $(READY) $(SUITE) debian $(BUF) ## run every test but those with switches
 	$(PYTEST) --ignore=tests/e2e --ignore=tests/dashboards -m "not timely" -n $(TEST_PROCESSES) --dist loadfile
 	$(PYTEST) --ignore=tests/e2e --ignore=tests/dashboards -m timely
+
+# What calls go through, once more: with machine code answers must be the same.
+COMPILED_TESTS := $(addprefix tests/,screening/test_compiled.py screening/test_golden.py \
+    screening/test_fast_lane.py screening/test_lookup.py screening/test_hostile.py consent/test_index.py \
+    consent/test_number.py)
+test-compiled: $(COMPILED)/.made debian ## the decision path compiled, by the tests of the path
+	SCREENING_TEST_COMPILED=1 PYTHONPATH=$(abspath $(COMPILED)) $(PYTEST) -o pythonpath=$(abspath $(COMPILED)) $(COMPILED_TESTS)
 
 test-e2e: $(READY) debian-e2e ## calls through Kamailio and sipp, end to end (two minutes)
 	$(BIN)/python -m pytest tests/e2e

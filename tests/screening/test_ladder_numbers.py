@@ -185,6 +185,27 @@ def test_who_has_the_number_next(told: Told, kind: EventKind) -> None:
     assert told.in_force() == "suspended"
 
 
+def test_who_is_erased_leaves_its_complaints(told: Told) -> None:
+    """Without its number, its token and its words; they count as they did."""
+    complainant = 12025550199
+    said = Complaint(CALLER, complainant, told.now, text="They called at night", source="test")
+    found = Found(told.now, "0" * 26, "allow", "default", "", 0, "", authenticated=True)
+    kept = told.record.complaints.add(said, jurisdiction="US", entity=0, found=found)
+    assert kept is not None
+    told.complain()
+    assert told.record.complaints.naming(complainant) == 1
+    erased = Event(0, told.now, EventKind.ERASED, complainant, {})
+    told.record.ledger.append([erased], actor="test")
+    assert told.record.complaints.naming(complainant) == 0
+    assert told.record.complaints.text(kept.id) == ""
+    (step,) = told.conduct.look()
+    assert (step.party, step.complainants) == (NUMBER, 7)
+    # Whom they were about is erased as well: nobody is left to climb.
+    told.record.ledger.append([Event(0, told.now, EventKind.ERASED, CALLER, {})], actor="test")
+    assert told.record.complaints.naming(CALLER) == 0
+    assert told.conduct.look() == []
+
+
 def test_the_keys_rotate(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stage stays in force, and complaints from before and after count together."""
     told.complain()

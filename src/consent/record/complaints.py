@@ -5,6 +5,7 @@ who answers for the calling number, stand beside it.
 """
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,6 +223,12 @@ class Complaints:
         plain = self._keyring.decrypt(sealed, _SEALED_FOR)
         return int.from_bytes(plain[:8]), int.from_bytes(plain[8:16])
 
+    def naming(self, number: int) -> int:
+        """How many name a number, as who complained or of whom."""
+        query = select(func.count()).where(_naming(self._keyring.tokens(number)))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def hand_over(self, number: int, entity: int) -> None:
         """What was complained of a number is from now on of the entity that answers for it."""
         theirs = update(complaint).where(self._of_number(number), complaint.c.void.is_(False))
@@ -254,6 +261,36 @@ class Complaints:
     def _read(self, query: Select[Any]) -> list[Kept]:
         with self._database.read() as connection:
             return [_kept(row) for row in connection.execute(query).mappings()]
+
+
+def forget(connection: Connection, keyring: Keyring, number: int) -> None:
+    """Takes a number out of every complaint, with what it wrote: it was erased.
+
+    The complaint is counted as before, of somebody whom nothing tells any more.
+    """
+    tokens = keyring.tokens(number)
+    rows = connection.execute(select(complaint).where(_naming(tokens))).all()
+    for row in rows:
+        plain = keyring.decrypt(row.sealed, _SEALED_FOR)
+        calling, called, text = plain[:8], plain[8:16], plain[16:]
+        gone: dict[str, Any] = {"once": secrets.token_bytes(32)}
+        if row.complainant in tokens:
+            called, text = bytes(8), b""
+            gone |= {"complainant": _nobody(), "block": _nobody()}
+        if row.caller in tokens:
+            calling = bytes(8)
+            gone |= {"caller": _nobody()}
+        gone["sealed"] = keyring.encrypt(calling + called + text, _SEALED_FOR)
+        connection.execute(update(complaint).where(complaint.c.id == row.id).values(**gone))
+
+
+def _naming(tokens: list[str]) -> ColumnElement[bool]:
+    return complaint.c.complainant.in_(tokens) | complaint.c.caller.in_(tokens)
+
+
+def _nobody() -> str:
+    """A token that is no number's."""
+    return secrets.token_hex(8)
 
 
 def month_of(month: str) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from consent.keyring import Keyring, KeyringError, seal, unseal
 from consent.record.audit import write_audit
 from consent.record.body import check, completed, needs_held
 from consent.record.chain import ID_BYTES, Checkpoint, Entry, Flaw, entry_hash, first_flaw, genesis
+from consent.record.complaints import forget
 from consent.record.database import Database, RecordError, current_value, hold, next_value
 from consent.record.indexes import being_made
 from consent.record.instant import Clock, from_us, to_us
@@ -160,6 +161,8 @@ class Ledger:
             ends = each.kind in (EventKind.REASSIGNED, EventKind.ERASED)
             if ends and let_go(connection, who.id, self._keyring.tokens(each.called)):
                 next_value(connection, "revision")
+            if each.kind == EventKind.ERASED:
+                forget(connection, self._keyring, each.called)
             if each.kind == EventKind.REASSIGNED:
                 each.body["before"] = who.id.hex()
                 who = subjects.renew(each.called)

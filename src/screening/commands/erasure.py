@@ -21,7 +21,8 @@ def erase(
         bool, typer.Option("--yes", help="Do not ask: what is erased cannot be read again.")
     ] = False,
 ) -> None:
-    """Destroy the key of all that a subscriber decided; its facts leave the index first."""
+    """Destroy the key of all that a subscriber decided, its facts leave the index first, and take
+    its number out of complaints."""
     out = Console(highlight=False, soft_wrap=True)
     settings = Settings()
     try:
@@ -30,12 +31,15 @@ def erase(
         raise typer.BadParameter(str(refused)) from None
     with open_state(settings) as state:
         record = state.record()
-        held = len(record.ledger.events_of(number))
+        held = len(record.ledger.events_of(number)) + record.complaints.naming(number)
         if not held:
             out.print("nothing is held for this number")
             raise typer.Exit(1)
         if not yes:
-            typer.confirm(f"{held} events will never be readable again. Erase them?", abort=True)
+            typer.confirm(
+                f"{held} events and complaints will never be readable again. Erase them?",
+                abort=True,
+            )
         with closing(Registrar(state)) as registrar:
             erased = Event(0, time.time(), EventKind.ERASED, number, {})
             taken = registrar.take([erased], actor=actor())

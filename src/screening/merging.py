@@ -21,6 +21,7 @@ LARGEST: Final = frozenset(
         "screening_false_positives",
         "screening_list_age_seconds",
         "screening_list_entries",
+        "screening_notices",
     }
 )
 """Gauges of one thing that all workers see: the one that sees it worst speaks."""

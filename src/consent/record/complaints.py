@@ -28,6 +28,8 @@ BLOCK: Final = 10_000
 _NAMED: Final = 100
 """Complaints of a caller that are opened to find its number."""
 
+_REMEMBERED: Final = 100_000
+
 _SEALED_FOR: Final = b"complaint"
 
 
@@ -77,6 +79,8 @@ class Complaints:
         self._database = database
         self._keyring = keyring
         self._clock = clock
+        self._numbers: dict[str, int] = {}
+        """Callers by their tokens, so that who looks often opens each once."""
 
     def add(
         self,
@@ -212,9 +216,14 @@ class Complaints:
 
     def _named(self, connection: Connection, caller: str) -> int:
         """The number of a caller as complainants named it, 0 where none did."""
+        if number := self._numbers.get(caller):
+            return number
         query = select(complaint.c.sealed).where(complaint.c.caller == caller)
         for sealed in connection.execute(query.order_by(complaint.c.id).limit(_NAMED)).scalars():
             if number := self._parties(sealed)[0]:
+                if len(self._numbers) >= _REMEMBERED:
+                    self._numbers.clear()
+                self._numbers[caller] = number
                 return number
         return 0
 

@@ -20,8 +20,9 @@ from typing import Any, Final
 
 from consent.calling import Registry
 from consent.complaint import Complaint
-from consent.conduct import COUNTS, NAMES, SCALE
+from consent.conduct import COUNTS, NAMES, SCALE, Values, combined, unpack
 from consent.entity import Party
+from consent.index import ConductStore, IndexUnavailable
 from consent.number import format_e164, parse_number
 from consent.record import Found, Kept, Record, RecordConflict, RecordError, Stepped
 from rules.ladder import DAY, Complained, Ladder, Stage, StageKind, Standing, Step, StepKind, due
@@ -249,7 +250,7 @@ class Conduct:
                 Complained(each.at, each.complainant, each.block, matched=bool(each.decision_id))
                 for each in counted
             ],
-            signals=self._signals(party),
+            signals=self._signals(party) if _asks(ladder, standing) else {},
             at=now,
         )
         if step is None:
@@ -272,18 +273,32 @@ class Conduct:
         )
 
     def _signals(self, party: Party) -> dict[str, float]:
-        """How an entity conducts itself, as this node knows it; nothing without a recorder.
-
-        Those of a calling number are in the index, where no ladder looks: unknown.
-        """
-        view = ConductView(self.state.folder, wall=self._clock)
-        if not view.known or not party.entity:
-            return {}
-        values = zip(NAMES, view.find(ENTITY, party.entity), strict=True)
+        """How a party conducts itself: an entity as this node knows it, a number as the index has
+        it of all nodes; nothing where that is not known."""
+        values = self._of_number(party.number) if party.number else self._of_entity(party.entity)
         return {
             name: value if name.rpartition("_")[0] in COUNTS else value / SCALE
-            for name, value in values
+            for name, value in zip(NAMES, values or (), strict=bool(values))
         }
+
+    def _of_entity(self, entity: int) -> Values | None:
+        view = ConductView(self.state.folder, wall=self._clock)
+        return view.find(ENTITY, entity) if view.known else None
+
+    def _of_number(self, number: int) -> Values | None:
+        if not self.state.redis_url:
+            return None
+        try:
+            store = ConductStore(self.state.redis_url, node="")
+        except IndexUnavailable:
+            return None
+        try:
+            found = [unpack(each) for each in store.read_signals(number)]
+        except IndexUnavailable:
+            return None
+        finally:
+            store.close()
+        return combined(found) if found else None
 
     def _notice(self, step: Step, party: Party, evidence: Sequence[Kept]) -> dict[str, str]:
         since = step.at
@@ -437,6 +452,11 @@ def found_in(call: Decision) -> Found:
         authenticated=call["vouched"]
         or (call["attestation"] == "A" and call["verstat"].startswith("TN-Validation-Passed")),
     )
+
+
+def _asks(ladder: Ladder, standing: Standing) -> bool:
+    """Whether the next stage asks for conduct beside complaints."""
+    return standing.level < len(ladder.stages) and bool(ladder.stages[standing.level].signals)
 
 
 def _reach(ladder: Ladder) -> float:

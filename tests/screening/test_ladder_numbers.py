@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import server_program
 from tests.running import ROOT
+from tests.servers import IndexServer
 
 from consent.calling import CallingSide, load_numbers, save_numbers
 from consent.complaint import Complaint
+from consent.conduct import NAMES, pack
 from consent.entity import Party
 from consent.event import Event, EventKind
+from consent.index import ConductStore
 from consent.keyring import Keyring
 from consent.number import parse_number
 from consent.record import Found, RecordError
@@ -33,8 +37,10 @@ AREAS = (202, 206, 303, 312, 404, 415)
 class Told:
     """India's ladder for a country of reserved numbers, a number of nobody, a clock to move."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, signals: str = "") -> None:
         text = (ROOT / "deploy" / "ladder" / "in.toml").read_text()
+        if signals:
+            text = text.replace("[stage.notice]", f"[stage.signals]\n{signals}\n[stage.notice]", 1)
         text = text.replace('jurisdiction = "IN"', 'jurisdiction = "US"')
         self.now = float(int(time.time())) - 100 * DAY
         ladders = {"US": read_ladder(Document("us.toml", text))}
@@ -96,6 +102,31 @@ def test_a_number_climbs_by_itself(told: Told) -> None:
     told.conduct.reverse(first, reason="A test", actor="test")
     assert told.in_force() == ""
     assert told.conduct.look() == []
+
+
+def test_a_stage_that_asks_for_its_conduct(tmp_path: Path) -> None:
+    """The signals of the number, of all nodes together; while they are not known it is not
+    reached."""
+    server = IndexServer(server_program("valkey"), tmp_path)
+    server.start()
+    settings = Settings(state_dir=tmp_path / "state", redis_url=server.url)
+    few = [40 if name == "attempts_24h" else 0 for name in NAMES]
+    try:
+        with open_files(settings) as state:
+            told = Told(state, signals="attempts_24h = 60")
+            told.complain()
+            assert told.conduct.look() == []
+            for node, reached in (("first", False), ("second", True)):
+                store = ConductStore(server.url, node=node)
+                store.write_signals({CALLER: (pack(few), True)})
+                store.close()
+                assert bool(told.conduct.look()) is reached
+            assert told.in_force() == "notice"
+            server.kill()
+            told.complain()
+            assert [each.stage for each in told.conduct.look()] == ["suspended"]
+    finally:
+        server.kill()
 
 
 def test_workers_go_by_it(told: Told, tmp_path: Path) -> None:

@@ -423,7 +423,8 @@ def _sentence(more: dict[str, Any], kept: dict[str, Any]) -> str:
         f"Of a worker's call signals are {more['signals_us']:.1f} µs and the record "
         f"{more['record_us']:.1f} µs, with and without in turns. The recorder takes "
         f"{kept['share_of_a_core']:.2f} of a core at {kept['calls_a_second']:,} calls a second. "
-        f"Python's collector runs once in {more['collections']['calls_for_one']:,} calls, for "
+        f"Python's collector ran {more['collections']['count']} times in "
+        f"{more['collections']['calls']:,} calls, for "
         f"{more['collections']['longest_ms']:.1f} ms at most."
     )
 

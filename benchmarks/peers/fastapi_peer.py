@@ -124,7 +124,9 @@ def create_app(service: Service) -> FastAPI:
         elapsed = time.monotonic() - arrived
         service.metrics.decision_seconds.observe(elapsed)
         verdict = decision.verdict
-        service.metrics.decided(verdict.action.word, verdict.cause, verdict.rule, verdict.ruleset)
+        service.metrics.decisions.count(
+            (verdict.action.word, verdict.cause, verdict.rule, verdict.ruleset)
+        )
         return answer_of(decision, latency_us=int(elapsed * 1e6))
 
     @app.get("/readyz")

@@ -98,6 +98,10 @@ function _M.answer()
     server:hmget(tag .. ":b:" .. format("%d", floor(called / WIDTH)), low, high)
     server:hget(tag .. ":x:" .. format("%d", called), pack_int(calling))
     server:hmget(tag .. ":s", unpack(looks.stamp))
+    -- The signals of the calling number, and when it was last said that they are all there.
+    local own = TAGS[floor(calling / BLOCK) % SHARDS]
+    server:hvals(own .. ":g:" .. format("%d", calling))
+    server:hget(own .. ":c", "g")
     local replies = server:commit_pipeline()
     if not replies then return ngx.exit(503) end
     server:set_keepalive(60000, 1024)
@@ -119,6 +123,7 @@ function _M.answer()
         ',"preferences":', bool(bucket[1] ~= null),
         ',"consent":', bool(entity and bucket[2] ~= null),
         ',"personal":', bool(replies[count + 2] ~= null),
+        ',"heard_of":', bool(replies[count + 5] ~= null and #replies[count + 4] > 0),
         '}',
     })
 end

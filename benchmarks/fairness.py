@@ -24,6 +24,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import processes
 from benchmarks.contestants import Contestant, index_server, serving
 from benchmarks.nation import SMALL, Nation
 
@@ -35,12 +36,7 @@ BODY: Final = '{"calling": "+12125550123", "called": "+12125550101"}'
 
 def holders(service: Contestant) -> Counter[int]:
     """How many connections over HTTP each process of the service has open."""
-    port = f":{service.port:04X}"
-    established = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(port) and fields[3] == "01":
-            established.add(f"socket:[{fields[9]}]")
+    established = processes.sockets(service.port, processes.ESTABLISHED)
     held: Counter[int] = Counter()
     for pid in service.pids:
         for each in Path(f"/proc/{pid}/fd").iterdir():
@@ -68,8 +64,9 @@ def shared_by_the_service(service: Contestant, count: int) -> list[int]:
         held = sorted(holders(service).values(), reverse=True)[:WORKERS]
     if sum(held) != count:
         sys.exit(f"{count} connections are open, and workers hold {sum(held)}")
-    while sum(holders(service).values()):
-        pass  # until all of them are closed on the other side, too
+    processes.until(
+        lambda: not sum(holders(service).values()), "the service has closed its connections"
+    )
     return held
 
 

@@ -1,6 +1,9 @@
 """What Linux says of processes: their processor time and their memory."""
 
 import os
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -65,14 +68,32 @@ class Memory:
         return cls(sizes["Rss"], sizes["Pss"])
 
 
+LISTENING, ESTABLISHED = "0A", "01"
+"""States of a TCP socket, as /proc/net/tcp has them."""
+
+
+def sockets(port: int, state: str) -> set[str]:
+    """The sockets of a TCP port of this machine in a state, as links of descriptors name them."""
+    wanted = f":{port:04X}"
+    return {
+        f"socket:[{fields[9]}]"
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[1].endswith(wanted) and fields[3] == state
+    }
+
+
+def until(holds: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
+    """Wait until something holds; who waits in vain ends, and says for what."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            sys.exit(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.005)
+
+
 def listener(port: int) -> list[int]:
     """The processes that listen on a TCP port of this machine."""
-    wanted = f":{port:04X}"
-    inodes = {
-        fields[9]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if (fields := line.split())[1].endswith(wanted) and fields[3] == "0A"
-    }
+    listening = sockets(port, LISTENING)
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -81,6 +102,6 @@ def listener(port: int) -> list[int]:
             links = [os.readlink(each) for each in (folder / "fd").iterdir()]  # noqa: PTH115
         except OSError:
             continue
-        if any(link == f"socket:[{inode}]" for link in links for inode in inodes):
+        if not listening.isdisjoint(links):
             found.append(int(folder.name))
     return found

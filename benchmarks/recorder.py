@@ -41,7 +41,6 @@ MOST_SHARE: Final = 0.5
 """Of a core, at RATE."""
 
 TAKEN_IN_SECONDS: Final = 30.0
-_PAUSE: Final = 0.005
 
 
 def batches(nation: Nation, calls: int, *, a_batch: int) -> list[bytes]:
@@ -92,20 +91,12 @@ def recorder(folder: Path, core: int, *, url: str) -> Iterator[subprocess.Popen[
     with pinned(core):
         process = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment)
     try:
-        _until((folder / SOCKET).exists, "the recorder listens")
+        processes.until((folder / SOCKET).exists, "the recorder listens")
         yield process
     finally:
         assert process.stdin is not None
         process.stdin.close()
         process.wait(TAKEN_IN_SECONDS)
-
-
-def _until(holds: Any, what: str) -> None:
-    until = time.monotonic() + TAKEN_IN_SECONDS
-    while not holds():
-        if time.monotonic() > until:
-            sys.exit(f"waited {TAKEN_IN_SECONDS:g} s in vain: {what}")
-        time.sleep(_PAUSE)
 
 
 def offer(folder: Path, sent: list[bytes], *, rate: float, a_batch: int) -> None:
@@ -140,7 +131,7 @@ def measure(rate: float = RATE, seconds: float = SECONDS) -> dict[str, Any]:
             used, servers = processes.cpu_us(one.pid), processes.cpu_us(server)
             began = time.monotonic()
             offer(folder, sent[warm:], rate=rate, a_batch=a_batch)
-            _until(lambda: _status(folder)["calls"] + _status(folder)["repeats"] >= calls, "calls")
+            processes.until(lambda: _taken(folder) >= calls, "all calls are taken in")
             took = time.monotonic() - began
             share = (processes.cpu_us(one.pid) - used) / 1e6 / took
             index = (processes.cpu_us(server) - servers) / 1e6 / took
@@ -158,6 +149,11 @@ def measure(rate: float = RATE, seconds: float = SECONDS) -> dict[str, Any]:
         "lost": status["lost"],
         "numbers_in_the_index": published,
     }
+
+
+def _taken(folder: Path) -> int:
+    status = _status(folder)
+    return int(status["calls"]) + int(status["repeats"])
 
 
 def _status(folder: Path) -> dict[str, Any]:

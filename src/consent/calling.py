@@ -14,16 +14,18 @@ import os
 import struct
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from consent.durable import written_whole
 from consent.entity import Entity
+
+_Copy = TypeVar("_Copy")
 
 DNO: Final = 1
 BLOCK: Final = 2
@@ -349,28 +351,22 @@ def save_entities(folder: Path, entities: Iterable[Entity]) -> None:
 
 def load_entities(folder: Path) -> list[Entity]:
     """The copy, none where there is none. Raises CallingSideError."""
-    path = folder / ENTITIES
-    try:
-        content = json.loads(path.read_bytes())
-        return [
+    return _copied(
+        folder / ENTITIES,
+        lambda content: [
             Entity(
                 **{
                     **each,
                     "categories": tuple(each["categories"]),
                     "numbers": tuple(each["numbers"]),
                     "ranges": tuple((low, high) for low, high in each["ranges"]),
-                    "stages": {
-                        country: (stage, sequence)
-                        for country, (stage, sequence) in each.get("stages", {}).items()
-                    },
+                    "stages": _stages(each.get("stages", {})),
                 }
             )
             for each in content
-        ]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CallingSideError(f"{path} cannot be used: {error}") from error
+        ],
+        none=[],
+    )
 
 
 def save_numbers(folder: Path, numbers: Numbers) -> None:
@@ -383,16 +379,11 @@ def save_numbers(folder: Path, numbers: Numbers) -> None:
 
 def load_numbers(folder: Path) -> Numbers:
     """The copy, none where there is none. Raises CallingSideError."""
-    path = folder / NUMBERS
-    try:
-        return {
-            int(number): {country: (stage, event) for country, (stage, event) in stages.items()}
-            for number, stages in json.loads(path.read_bytes()).items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise CallingSideError(f"{path} cannot be used: {error}") from error
+    return _copied(
+        folder / NUMBERS,
+        lambda content: {int(number): _stages(each) for number, each in content.items()},
+        none={},
+    )
 
 
 def save_exceptions(folder: Path, exceptions: Exceptions) -> None:
@@ -404,11 +395,22 @@ def save_exceptions(folder: Path, exceptions: Exceptions) -> None:
 
 def load_exceptions(folder: Path) -> Exceptions:
     """The copy, none where there is none. Raises CallingSideError."""
-    path = folder / EXCEPTIONS
+    return _copied(
+        folder / EXCEPTIONS,
+        lambda content: {int(number): frozenset(names) for number, names in content.items()},
+        none={},
+    )
+
+
+def _stages(content: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    return {country: (stage, event) for country, (stage, event) in content.items()}
+
+
+def _copied(path: Path, read: Callable[[Any], _Copy], *, none: _Copy) -> _Copy:
+    """What `read` makes of a copy, `none` where there is none. Raises CallingSideError."""
     try:
-        content = json.loads(path.read_bytes())
-        return {int(number): frozenset(names) for number, names in content.items()}
+        return read(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return none
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CallingSideError(f"{path} cannot be used: {error}") from error

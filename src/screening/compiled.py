@@ -1,9 +1,9 @@
 """The decision path as machine code: what every call runs through, compiled by mypyc.
 
 The source is what is read, tested and shipped, and what runs where nobody compiled it. Compiled, a
-worker needs two thirds of the processor time for a call, and the recorder less than that; answers
-are the same. An operator's image compiles what it has installed; a checkout compiles a copy, so
-that an edited file is never behind the one that runs:
+worker needs two thirds of the processor time for a call, without the kernel's, and the recorder not
+much more than half; answers are the same. An operator's image compiles what it has installed; a
+checkout compiles a copy, so that an edited file is never behind the one that runs:
 
     python -m screening.compiled                  # the installed packages, in place
     python -m screening.compiled --into FOLDER    # a copy, to be put first in PYTHONPATH
@@ -85,8 +85,9 @@ def compile_into(folder: Path) -> int:
     for each in HOT:
         if not (folder / each).exists():
             raise NotCompiled(f"{folder} holds no {each}: are these the packages?")
-    with tempfile.TemporaryDirectory(prefix="compile-") as name, _said(Path(name)):
+    with tempfile.TemporaryDirectory(prefix="compile-") as name, _said():
         options = ["--ignore-missing-imports", "--follow-imports=silent", "--no-error-summary"]
+        options.append(f"--cache-dir={name}/cache")
         with contextlib.chdir(folder):
             extensions = mypycify(
                 [*options, *HOT],
@@ -106,10 +107,9 @@ def compile_into(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _said(folder: Path) -> Iterator[None]:
-    """What compilers say goes to who asked only if they fail; their cache goes to `folder`."""
+def _said() -> Iterator[None]:
+    """What compilers say goes to who asked only if they fail."""
     said = io.StringIO()
-    os.environ["MYPY_CACHE_DIR"] = str(folder / "cache")
     try:
         with contextlib.redirect_stdout(said):
             yield

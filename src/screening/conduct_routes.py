@@ -11,7 +11,6 @@ from fastapi import Depends, FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from consent.complaint import Complaint, ComplaintError, Rejects, complaint_from, read_ndjson
-from consent.entity import Party
 from consent.keyring import Keyring
 from consent.record import Appeal, RecordConflict, RecordError, Stepped
 from screening.access import Principal
@@ -345,12 +344,8 @@ def conduct_routes(
     async def ladder(_holder: Operator, entity: str = "") -> dict[str, list[StepOut]]:
         def read() -> list[StepOut]:
             record, known = service.record(), names()
-            steps = (
-                record.steps.of(Party(record.entities.id_of(entity)))
-                if entity
-                else record.steps.all()
-            )
-            return [step_out(each, known, service.state.keyring) for each in steps]
+            keyring = service.state.keyring
+            return [step_out(each, known, keyring) for each in record.steps_of(entity)]
 
         with refusals():
             return {"steps": await service.on_record(read)}

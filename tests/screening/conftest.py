@@ -1,6 +1,7 @@
 """Services for the tests of the service: see tests/conftest.py for those of a whole session."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from tests.servers import IndexServer
 
 from consent.keyring import PURPOSES, _dump
 from consent.private import create_private
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder in memory, where there is a place for it: a killed process leaves the same there as
+    on a disk."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

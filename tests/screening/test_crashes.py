@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +16,9 @@ KILLS = int(os.environ.get("SCREENING_TEST_KILLS", "140"))
 """On each database: twenty at each step; `make crash-test` has a thousand."""
 
 
-@pytest.fixture
-def state() -> Iterator[Path]:
-    """In memory, where there is a place for it: a killed process leaves the same as on a disk."""
-    memory = Path("/dev/shm")  # noqa: S108
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_killed_at_each_step(
-    tmp_path: Path, state: Path, kind: str, request: pytest.FixtureRequest
+    tmp_path: Path, in_memory: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
     """Whatever step it was, the index catches up without a person; see `tests.crashes`."""
     server = IndexServer(server_program("valkey"), tmp_path)
@@ -37,7 +27,7 @@ def test_killed_at_each_step(
     if kind == "postgresql":
         postgres: Postgres = request.getfixturevalue("postgres")
         url = postgres.new_database()
-    environment = environment_of(state, redis_url=server.url, database_url=url)
+    environment = environment_of(in_memory, redis_url=server.url, database_url=url)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.crashes", "--kills", str(KILLS)],

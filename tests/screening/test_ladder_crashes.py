@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,8 @@ from tests.postgres import Postgres
 from tests.running import ROOT, environment_of
 
 
-@pytest.fixture
-def state() -> Iterator[Path]:
-    """In memory, where there is a place for it: a killed process leaves the same as on a disk."""
-    memory = Path("/dev/shm")  # noqa: S108
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_killed_at_each_step(state: Path, kind: str, request: pytest.FixtureRequest) -> None:
+def test_killed_at_each_step(in_memory: Path, kind: str, request: pytest.FixtureRequest) -> None:
     """Wherever it was, ledger, stage and audit say the same, and whoever looks next takes the step
     that was not taken, once; see `tests.ladder_crashes`."""
     url = ""
@@ -32,7 +22,7 @@ def test_killed_at_each_step(state: Path, kind: str, request: pytest.FixtureRequ
     done = subprocess.run(
         [sys.executable, "-m", "tests.ladder_crashes"],
         cwd=ROOT,
-        env=environment_of(state, database_url=url) | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        env=environment_of(in_memory, database_url=url) | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         capture_output=True,
         text=True,
         timeout=600,

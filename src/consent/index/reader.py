@@ -302,12 +302,16 @@ class IndexReader:
             settle=partial(self._settle, question, plan, plan.looks, deadline, done, reads_left),
         )
 
+    def _brings_signals(self, question: Question) -> bool:
+        """Whether the same node has the signals of the calling number, and they are asked for."""
+        return question.signals and question.calling != 0 and not self._of_several
+
     def _commands(self, question: Question, plan: _Plan, shard: int) -> list[bytes]:
         called = question.called
         block, offset = divmod(called, layout.BLOCK)
         tag = layout.TAGS[shard]
         commands: list[bytes] = []
-        if question.signals and question.calling and not self._of_several:
+        if self._brings_signals(question):
             commands += _signal_commands(question.calling, layout.shard_of(question.calling))
         if plan.looks:
             place, bit = b"%d" % block, b"%d" % offset
@@ -474,7 +478,7 @@ class IndexReader:
 
         listed, at = 0, 0
         signals: Values = NOTHING
-        if question.signals and question.calling and not self._of_several:
+        if self._brings_signals(question):
             seen = self._signals(layout.shard_of(question.calling), replies[:2])
             at = 2
             if seen is None:

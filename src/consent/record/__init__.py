@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Self
 
-from consent.entity import Entity, EntityStatus
+from consent.entity import Entity, EntityStatus, Party
 from consent.keyring import Keyring
 from consent.record.appeals import Appeal, Appealed, Appeals
 from consent.record.audit import AuditEntry, AuditLog
@@ -58,6 +58,13 @@ class Record:
         self.steps: Final = Steps(database, keyring, self.ledger, clock)
         self.timings: Final = Timings(database)
         self.warnings: Final = Warnings(database, clock)
+
+    def steps_of(self, entity: str) -> list[Stepped]:
+        """The steps of the ladder in order, of an entity by its name, "" for those of all parties.
+
+        Raises RecordError where there is no such entity.
+        """
+        return self.steps.of(Party(self.entities.id_of(entity))) if entity else self.steps.all()
 
     @classmethod
     def open(

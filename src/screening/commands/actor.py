@@ -1,6 +1,12 @@
 """Who runs a command, for the audit."""
 
 import getpass
+from typing import Annotated
+
+import typer
+
+By = Annotated[str, typer.Option("--by", hidden=True, help="Whom the audit shall name.")]
+"""Of commands that the service runs for a client."""
 
 
 def actor() -> str:

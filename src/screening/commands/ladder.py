@@ -5,8 +5,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from consent.entity import Party
-from consent.record import Record, Stepped
 from rules.ladder import load_ladders
 from screening.commands.actor import actor
 from screening.commands.table import table
@@ -31,7 +29,7 @@ def show(entity: Entity = "") -> None:
     with open_files(Settings()) as state:
         record = state.record()
         names = {each.id: each.name for each in record.entities.all(status=None)}
-        steps = _steps(record, entity)
+        steps = record.steps_of(entity)
         for each in steps:
             rows.add_row(
                 str(each.sequence),
@@ -53,7 +51,7 @@ def notices(entity: Entity = "") -> None:
     say = Console(highlight=False, soft_wrap=True).print
     with open_files(Settings()) as state:
         record = state.record()
-        steps = _steps(record, entity)
+        steps = record.steps_of(entity)
         told = {
             each.step.sequence: each
             for each in record.notices.of([step.sequence for step in steps if step.notice])
@@ -76,10 +74,6 @@ def resend(
     with open_files(Settings()) as state:
         again = state.record().notices.resend(event, actor=actor())
     Console(highlight=False).print(f"{again.step.reference} is to be sent again as {again.key}")
-
-
-def _steps(record: Record, entity: str) -> list[Stepped]:
-    return record.steps.of(Party(record.entities.id_of(entity))) if entity else record.steps.all()
 
 
 @app.command("reverse")

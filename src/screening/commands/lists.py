@@ -14,7 +14,7 @@ from consent.listing import HOME, Form
 from consent.loading import change_list, load_list, prepare_calling, rollback_list
 from consent.plan import BY_COUNTRY
 from consent.record import ListKind
-from screening.commands.actor import actor
+from screening.commands.actor import By, actor
 from screening.commands.table import table
 from screening.settings import Settings
 from screening.state import open_files, open_state
@@ -26,7 +26,6 @@ ChecksumFile = Annotated[
     Path | None,
     typer.Option(help="The publisher's digest, as sha256sum writes it; else FILE.sha256 and such."),
 ]
-By = Annotated[str, typer.Option("--by", hidden=True, help="Whom the audit shall name.")]
 
 
 @app.command("load")

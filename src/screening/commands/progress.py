@@ -44,7 +44,7 @@ class Stages:
         self._done += count
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, count)
-        elif self._clock() - self._said >= LINE_SECONDS:
+        elif self._total and self._clock() - self._said >= LINE_SECONDS:
             self._said = self._clock()
             self._say(self._line())
 

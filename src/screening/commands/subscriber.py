@@ -14,7 +14,7 @@ from consent.category import Category
 from consent.event import EventKind
 from consent.listing import ListingError
 from consent.record import RecordError
-from screening.commands.actor import actor
+from screening.commands.actor import By, actor
 from screening.commands.decision import PENDING, Evidence, Subscriber, number_of, pairs, take
 from screening.commands.table import table
 from screening.reassigned import carry_out, expect_few, read_ends
@@ -134,7 +134,7 @@ def reassigned(
     force: Annotated[
         bool, typer.Option("--force", help="Also when it ends more than 1 % a day.")
     ] = False,
-    by: Annotated[str, typer.Option("--by", hidden=True, help="Whom the audit shall name.")] = "",
+    by: By = "",
     as_json: Annotated[bool, typer.Option("--json", help="What came of it as JSON.")] = False,
 ) -> None:
     """End what was decided of numbers that their subscribers gave up, by a published file."""

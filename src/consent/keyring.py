@@ -151,12 +151,12 @@ class Keyring:
 
 def _shown(digest: bytes) -> str:
     """The first 80 bits in base32: the module's own is Python, and four times slower."""
-    bits = int.from_bytes(digest[:TOKEN_BYTES])
+    high, low = int.from_bytes(digest[:5]), int.from_bytes(digest[5:TOKEN_BYTES])
     pairs = _PAIRS
     return (
-        f"{pairs[bits >> 70]}{pairs[bits >> 60 & 1023]}{pairs[bits >> 50 & 1023]}"
-        f"{pairs[bits >> 40 & 1023]}{pairs[bits >> 30 & 1023]}{pairs[bits >> 20 & 1023]}"
-        f"{pairs[bits >> 10 & 1023]}{pairs[bits & 1023]}"
+        f"{pairs[high >> 30]}{pairs[high >> 20 & 1023]}{pairs[high >> 10 & 1023]}"
+        f"{pairs[high & 1023]}{pairs[low >> 30]}{pairs[low >> 20 & 1023]}"
+        f"{pairs[low >> 10 & 1023]}{pairs[low & 1023]}"
     )
 
 

@@ -63,7 +63,12 @@ class RecentCalls:
             self._old = self._young
             self._young = {}
             self._born = now
-        attempt = self._young.get(identity) or self._old.get(identity, 0)
-        attempt += 1
-        self._young[identity] = attempt
+        young = self._young
+        known = len(young)
+        attempt = young.setdefault(identity, 1)
+        if len(young) == known:
+            attempt += 1
+            young[identity] = attempt
+        elif identity in self._old:
+            attempt = young[identity] = self._old[identity] + 1
         return attempt

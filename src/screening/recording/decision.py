@@ -4,8 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -85,9 +84,11 @@ COLUMNS: Final = (
 """The fields of a record of kind `call`, in their order."""
 
 _AROUND: Final = 10_000
+_MOST_TOKENS: Final = 1 << 16
 _MOST_SHAPES: Final = 20_000
 _OWN: Final = len(OWN)
 _NAMES: Final = SHARED[2:]
+_ZONE: Final = len(OWN) + SHARED.index("zone")
 
 
 class Tokens:
@@ -95,16 +96,29 @@ class Tokens:
 
     def __init__(self, keyring: Keyring) -> None:
         self.version: Final = keyring.version("token")
-        # Callers repeat; of the called a few do.
-        self.of: Final = lru_cache(maxsize=1 << 16)(keyring.token)
-        self._key: Final = keyring.digest(0)
+        self._keyring: Final = keyring
+        self._known: Final[dict[int, str]] = {}
+        self._keyed: Final = hashlib.blake2b(digest_size=10, key=keyring.digest(0))
+
+    def of(self, number: int) -> str:
+        """The token of a number that calls once or seldom comes again: one that is called."""
+        return self._keyring.token(number)
+
+    def repeated(self, number: int) -> str:
+        """The same, remembered: of a caller or a block."""
+        known = self._known
+        token = known.get(number)
+        if token is None:
+            if len(known) >= _MOST_TOKENS:
+                known.clear()
+            token = known[number] = self._keyring.token(number)
+        return token
 
     def call_key(self, call_id: str) -> str:
-        """What stands for the switch's key of a call, "" for none."""
-        if not call_id:
-            return ""
-        text = call_id.encode("utf-8", "replace")
-        return hashlib.blake2b(text, digest_size=10, key=self._key).hexdigest()
+        """What stands for the switch's key of a call."""
+        keyed = self._keyed.copy()
+        keyed.update(call_id.encode("utf-8", "replace"))
+        return keyed.hexdigest()
 
 
 class Records:
@@ -114,67 +128,83 @@ class Records:
     """
 
     def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self._shapes: dict[tuple[Any, ...], str] = {}
+        self._tokens: Final = tokens
+        self._shapes: Final[dict[bytes, bytes]] = {}
+        self._signals: Final[dict[bytes, orjson.Fragment]] = {}
 
     def of(
         self,
-        call: Sequence[Any],
+        call: list[Any],
         *,
         attempt: int,
-        verdict: str,
-        lists: str,
+        verdict: bytes,
+        lists: bytes,
         time_band: bool,
     ) -> bytes:
         """The record of a call as `outbox` has it, without place and hash.
 
-        `verdict` and `lists` are the JSON of the members that its batch holds for it. What is
-        empty (no text, 0, false, nothing) is left out.
+        `verdict` and `lists` are the `members` that its batch holds for it. What is empty (no
+        text, 0, false, nothing) is left out.
         """
         (
             decision_id, at, call_id, calling, called, diverted_from, decided_s, facts_s, consent,
             signals,
         ) = call[:_OWN]  # fmt: skip
-        shape = (verdict, lists, *call[_OWN + 2 :])
-        shared = self._shapes.get(shape)
-        if shared is None:
+        tokens = self._tokens
+        own: dict[str, Any] = {"kind": "call", "instant": at, "id": decision_id}
+        if attempt > 1:
+            own["attempt"] = attempt
+        if call_id:
+            own["call_key"] = tokens.call_key(call_id)
+        if calling:
+            own["calling"] = tokens.repeated(calling)
+            own["calling_block"] = tokens.repeated(calling // BLOCK)
+            if calling // _AROUND == called // _AROUND:
+                own["neighbour"] = True
+        if called:
+            own["called"] = tokens.of(called)
+        if diverted_from:
+            own["diverted_from"] = tokens.of(diverted_from)
+        if consent:
+            own["consent"] = consent
+        if signals is not None:
+            own["signals"] = self._seen(signals)
+        if facts_s is not None:
+            own["facts_us"] = _us(facts_s)
+        if time_band:
+            own["local_times"] = _local_times(at, call[_ZONE], called)
+        own["decided_us"] = _us(decided_s)
+        shared = self._shared(call[_OWN + 2 :])
+        return b"".join((orjson.dumps(own)[:-1], shared, lists, verdict, b"}"))
+
+    def _shared(self, values: list[Any]) -> bytes:
+        """The members of the places from SHARED's third on."""
+        key = orjson.dumps(values)
+        made = self._shapes.get(key)
+        if made is None:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
-            shared = self._shapes[shape] = _shared(verdict, lists, call[_OWN + 2 :])
-        tokens = self._tokens
-        token = tokens.of
-        own = f'{{"kind":"call","instant":{at:.6f},"id":"{decision_id}"'
-        if attempt > 1:
-            own += f',"attempt":{attempt}'
-        if call_id:
-            own += f',"call_key":"{tokens.call_key(call_id)}"'
-        if calling:
-            own += f',"calling":"{token(calling)}","calling_block":"{token(calling // BLOCK)}"'
-            if calling // _AROUND == called // _AROUND:
-                own += ',"neighbour":true'
-        if called:
-            own += f',"called":"{token(called)}"'
-        if diverted_from:
-            own += f',"diverted_from":"{token(diverted_from)}"'
-        if consent:
-            own += f',"consent":{consent}'
-        if signals is not None:
+            made = self._shapes[key] = members(dict(zip(_NAMES, values, strict=True)))
+        return made
+
+    def _seen(self, signals: list[int]) -> orjson.Fragment:
+        """The signals that are not 0, by name."""
+        key = orjson.dumps(signals)
+        made = self._signals.get(key)
+        if made is None:
+            if len(self._signals) >= _MOST_SHAPES:
+                self._signals.clear()
             seen = {name: value for name, value in zip(NAMES, signals, strict=True) if value}
-            own += f',"signals":{orjson.dumps(seen).decode()}'
-        if facts_s is not None:
-            own += f',"facts_us":{facts_s * 1e6:.0f}'
-        if time_band:
-            zone = call[_OWN + SHARED.index("zone")]
-            own += f',"local_times":{orjson.dumps(_local_times(at, zone, called)).decode()}'
-        return f'{own},"decided_us":{decided_s * 1e6:.0f},{shared}}}'.encode()
+            made = self._signals[key] = orjson.Fragment(orjson.dumps(seen))
+        return made
 
     def heard(self, kind: str, told: Mapping[str, Any], *, at: float) -> bytes:
         """The record of what came after a call: kind "end" or "complaint", about its caller."""
         calling = told["calling"]
         fields = {
             "id": told.get("id", ""),
-            "calling": self._tokens.of(calling) if calling else "",
-            "calling_block": self._tokens.of(calling // BLOCK) if calling else "",
+            "calling": self._tokens.repeated(calling) if calling else "",
+            "calling_block": self._tokens.repeated(calling // BLOCK) if calling else "",
             "entity": told["entity"],
             "trunk": told["trunk"],
             "answered": told.get("answered", False),
@@ -183,15 +213,15 @@ class Records:
         }
         return orjson.dumps({"kind": kind, "instant": round(at, 3), **_filled(fields)})
 
-    def members(self, **fields: Any) -> str:
-        """Members of a JSON object, those that are not empty, without its braces."""
-        return orjson.dumps({**_filled(fields), "token_key": self._tokens.version})[1:-1].decode()
+    def verdict(self, **fields: Any) -> bytes:
+        """The members of a verdict, and of what made it."""
+        return members({**fields, "token_key": self._tokens.version})
 
 
-def _shared(verdict: str, lists: str, values: Sequence[Any]) -> str:
-    filled = _filled(dict(zip(_NAMES, values, strict=True)))
-    parts = (orjson.dumps(filled)[1:-1].decode(), lists, verdict)
-    return ",".join(part for part in parts if part)
+def members(fields: Mapping[str, Any]) -> bytes:
+    """Members of a JSON object, those that are not empty, each after a comma."""
+    filled = _filled(fields)
+    return b"," + orjson.dumps(filled)[1:-1] if filled else b""
 
 
 def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +230,10 @@ def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 _EMPTY: Final[tuple[Any, ...]] = ("", 0, None, [], {})
 """What is left out of a record; false is 0."""
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6 + 0.5)
 
 
 def _local_times(at: float, zone: str, called: int) -> list[str]:

@@ -23,6 +23,7 @@ import hashlib
 import os
 import secrets
 import time
+from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -230,21 +231,21 @@ class Log:
         if file is None or self._due():
             file = self._begin()
         number, head = self.last, self.head
-        lines = []
-        for record in self._gaps(records):
+        parts: list[bytes] = []
+        for record in (*self._gap(), *records):
             number += 1
-            line = b'{"n":%d,%b' % (number, record[1:-1])
+            line = b"".join((b'{"n":', str(number).encode(), b",", record[1:-1]))
             head = link_hash(head, line)
-            lines.append(b"%b%b%b%b" % (line, _TAIL, head.hex().encode(), _END))
-        self._write(file, b"".join(lines))
+            parts += (line, _TAIL, hexlify(head), _END)
+        self._write(file, b"".join(parts))
         self.last, self.head = number, head
         self.lost.clear()
 
-    def _gaps(self, records: Sequence[bytes]) -> Iterator[bytes]:
-        if self.lost:
-            at, lost = round(self._clock(), 3), dict(sorted(self.lost.items()))
-            yield orjson.dumps({"kind": "gap", "instant": at, "lost": lost})
-        yield from records
+    def _gap(self) -> list[bytes]:
+        if not self.lost:
+            return []
+        at, lost = round(self._clock(), 3), dict(sorted(self.lost.items()))
+        return [orjson.dumps({"kind": "gap", "instant": at, "lost": lost})]
 
     def sync(self) -> None:
         """Bring what was written to disk."""

@@ -175,7 +175,7 @@ class Records:
             own["local_times"] = _local_times(at, call[_ZONE], called)
         own["decided_us"] = _us(decided_s)
         shared = self._shared(call[_OWN + 2 :])
-        return b"".join((orjson.dumps(own)[:-1], shared, lists, verdict, b"}"))
+        return b"%b%b%b%b}" % (orjson.dumps(own)[:-1], shared, lists, verdict)
 
     def _shared(self, values: list[Any]) -> bytes:
         """The members of the places from SHARED's third on."""

@@ -23,7 +23,6 @@ import hashlib
 import os
 import secrets
 import time
-from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -231,13 +230,13 @@ class Log:
         if file is None or self._due():
             file = self._begin()
         number, head = self.last, self.head
-        parts: list[bytes] = []
+        lines = []
         for record in (*self._gap(), *records):
             number += 1
-            line = b"".join((b'{"n":', str(number).encode(), b",", record[1:-1]))
+            line = b'{"n":%d,%b' % (number, record[1:-1])
             head = link_hash(head, line)
-            parts += (line, _TAIL, hexlify(head), _END)
-        self._write(file, b"".join(parts))
+            lines.append(b"%b%b%b%b" % (line, _TAIL, head.hex().encode(), _END))
+        self._write(file, b"".join(lines))
         self.last, self.head = number, head
         self.lost.clear()
 

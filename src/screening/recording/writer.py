@@ -1,14 +1,14 @@
 """The thread that writes the log, so that a slow disk holds up neither calls nor counting.
 
 Invariants: what waits is bounded in bytes, and what does not fit is counted and named in the log
-when it can be written again; a record is on disk at most `SYNC_SECONDS` and one fsync after it
-came here, while the disk keeps up.
+when it can be written again; a record is written at most `EVERY_SECONDS` after it came here, and
+on disk at most `SYNC_SECONDS` and one fsync later, while the disk keeps up.
 """
 
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from typing import Final
 
 from screening.recording.segments import Log, compress
@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 SYNC_SECONDS: Final = 0.2
 MOST_BYTES: Final = 64 << 20
-_PAUSE_SECONDS: Final = 0.05
+EVERY_SECONDS: Final = 0.02
+"""What comes in this time is written at once: two threads that take turns for every batch spend as
+much on that as on writing."""
+
 _COMPRESS_PAUSE_SECONDS: Final = 1.0
 _AT_ONCE: Final = 2_000
 
@@ -34,9 +37,8 @@ class Writer:
         self.waiting_bytes = 0
         self._log = kept
         self._most = most_bytes
-        self._queue: deque[bytes] = deque()
-        self._wake = threading.Event()
-        self._ending = False
+        self._queue: list[bytes] = []
+        self._ending = threading.Event()
         self._lock = threading.Lock()
         self._unnamed: Counter[str] = Counter()
         """What is lost and not yet handed to the log."""
@@ -58,8 +60,7 @@ class Writer:
             return
         with self._lock:
             self.waiting_bytes += size
-            self._queue.extend(records)
-        self._wake.set()
+            self._queue += records
 
     def lose(self, reason: str, calls: int) -> None:
         """Count calls that will not be in the log."""
@@ -69,28 +70,27 @@ class Writer:
 
     def stop(self) -> None:
         """Write what waits and end."""
-        self._ending = True
-        self._wake.set()
+        self._ending.set()
         self._threads[0].join()
 
     def _run(self) -> None:
         synced = time.monotonic()
         while True:
-            self._wake.wait(_PAUSE_SECONDS)
-            self._wake.clear()
+            ending = self._ending.wait(EVERY_SECONDS)
             while self._queue:
                 self._append()
             now = time.monotonic()
-            if now - synced >= SYNC_SECONDS or self._ending:
+            if now - synced >= SYNC_SECONDS or ending:
                 synced = now
                 self._guarded(self._log.sync)
-            if self._ending and not self._queue:
+            if ending:
                 self._guarded(self._log.close)
                 return
 
     def _append(self) -> None:
         with self._lock:
-            records = [self._queue.popleft() for _ in range(min(_AT_ONCE, len(self._queue)))]
+            records = self._queue[:_AT_ONCE]
+            del self._queue[:_AT_ONCE]
             self.waiting_bytes -= sum(map(len, records))
             unnamed, self._unnamed = self._unnamed, Counter()
         for reason, count in unnamed.items():
@@ -117,10 +117,9 @@ class Writer:
         self.failure = failure
 
     def _compress(self) -> None:
-        while not self._ending:
-            time.sleep(_COMPRESS_PAUSE_SECONDS)
+        while not self._ending.wait(_COMPRESS_PAUSE_SECONDS):
             for segment in self._log.uncompressed():
-                if self._ending:
+                if self._ending.is_set():
                     return
                 try:
                     compress(segment)

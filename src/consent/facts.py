@@ -180,6 +180,10 @@ class Facts:
             return ConsentState.NONE
         return self.consent.state(at, category)
 
+    def plain(self) -> bool:
+        """Whether the called party has set nothing and consented to nothing, as most have."""
+        return not self.personal and self.consent is None and self.profile is NO_PROFILE
+
     @property
     def known(self) -> bool:
         """Whether every fact was read."""

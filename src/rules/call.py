@@ -123,3 +123,28 @@ class Call:
         self.network = 0
         """Calling-side lists that name the number: flags of `consent.calling.DNO/BLOCK/ALLOW`."""
         self.decision_id = ""
+
+    def traits(self) -> tuple[object, ...]:
+        """What has few values. Calls of the same traits have the same value for each fact of
+        `rules.schema.TRAITS`."""
+        calling = self.calling
+        return (
+            calling[2],
+            calling[3],
+            calling[4],
+            self.attestation,
+            self.calling_status,
+            self.category,
+            self.category_basis,
+            self.commercial,
+            self.dnc_lists,
+            self.entity_id != 0,
+            self.entity_stage,
+            self.mode,
+            self.network,
+            self.roaming,
+            self.route,
+            self.side,
+            self.verstat,
+            self.vouched,
+        )

@@ -295,6 +295,38 @@ FUNCTIONS: Final[dict[str, Function]] = {
     ),
 }
 
+TRAITS: Final = frozenset(
+    {
+        "call.attestation",
+        "call.category",
+        "call.category_basis",
+        "call.commercial",
+        "call.mode",
+        "call.roaming",
+        "call.route",
+        "call.side",
+        "call.unverified_category",
+        "call.verstat",
+        "call.vouched",
+        "called.lists",
+        "calling.allowed",
+        "calling.anonymous",
+        "calling.blocked",
+        "calling.class",
+        "calling.country",
+        "calling.dno",
+        "calling.series",
+        "calling.status",
+        "calling.withheld",
+        "entity.registered",
+        "entity.stage",
+    }
+)
+"""Facts of few values, which `Call.traits` settles."""
+
+PLAIN: Final = frozenset({"called.personal", "called.zone", CONSENT, CONSENT_OUTSIDE, "consent.id"})
+"""Facts that are the same wherever `Facts.plain` holds."""
+
 AUTHENTICATED: Final = "call.authenticated"
 DEFAULT_MACROS: Final = {
     AUTHENTICATED: 'call.attestation == "A" && call.verstat == "passed" || call.vouched',

@@ -1,10 +1,12 @@
 """The walk down a rule set, for one set of unknown facts: which rules to try, and what follows.
 
 A rule is compiled to one Python function, its test. A call tries only the rules that its facts
-do not rule out: of each fact that many rules compare with constants (`calling.country == "FR"`,
+do not rule out: of each fact that rules compare with constants (`calling.country == "FR"`,
 `call.commercial`), a table gives for every value the mask of the rules that it leaves, and what
-all masks have in common is tried, in the order of the set. What is not tried would have been
-false: `&&` with one false operand is, whatever fails or is unknown in the others.
+all masks have in common is tried, in the order of the set. For facts of few values, which most
+comparisons are of, the masks' common part is kept by the call's traits, and where the called party
+has set nothing, that with what this rules out. What is not tried would have been false: `&&` with
+one false operand is, whatever fails or is unknown in the others.
 
 The softness, 0 to 3, says what has been passed over on the way down: 3 nothing, else the action
 that the call would have had at most if what could not be decided had been true. A later rule
@@ -26,7 +28,7 @@ from rules.cel import BOOL, RUNTIME, Emitted, emit
 from rules.cel.terms import Code, Constant, Junction, Not, Term
 from rules.hours import NotKnown
 from rules.rule import NEED_FACTS, Mode, ReadPlan, Rule, Walk, read_plan
-from rules.schema import CALLED_NAMES, FACTS_KNOWN, GLOBALS, VARIABLES
+from rules.schema import CALLED_NAMES, FACTS_KNOWN, GLOBALS, PLAIN, TRAITS, VARIABLES
 from rules.verdict import Action, Cause, Shadow, Verdict
 
 NOTHING_PASSED: Final = 3
@@ -43,7 +45,10 @@ def nothing() -> None:
 
 _MOST_KEYS: Final = 8
 _LEAST_SHARE: Final = 0.04
-"""Of the rules that a fact must be compared in to be looked up for every call."""
+"""Of the rules that a fact of many values must be compared in to be looked up for every call."""
+
+_MOST_TRAITS: Final = 1_024
+"""Of the calls met so far whose masks are kept."""
 
 _RULES_AT_ONCE: Final = 256
 _MOST_LINKS: Final = 200_000
@@ -237,7 +242,8 @@ _Comparison = tuple[bool, frozenset[Any]]
 
 
 def _keys(rules: Sequence[Rule]) -> list[Key]:
-    """The facts that enough rules compare to be looked up, those that most compare first."""
+    """The facts to be looked up, those that most rules compare first: any of few values, others
+    where enough rules compare them."""
     found: dict[tuple[str, str], dict[int, list[_Comparison]]] = {}
     for index, rule in enumerate(rules):
         for name, access, wanted, values in _comparisons(rule.syntax.term):
@@ -247,7 +253,7 @@ def _keys(rules: Sequence[Rule]) -> list[Key]:
     keys = [
         _key(name, access, of_rules, len(rules))
         for (name, access), of_rules in found.items()
-        if len(of_rules) >= least
+        if name in _SETTLED or len(of_rules) >= least
     ]
     return sorted(keys, key=lambda key: -key.rules)
 
@@ -286,7 +292,7 @@ def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
     (name,) = term.uses
     if name not in VARIABLES:
         return
-    access = VARIABLES[name].python
+    access = VARIABLES[name].operand
     if term.template == _BEGINS and _is(term.operands[0], access):
         beginning = term.operands[1]
         if isinstance(beginning, Constant) and isinstance(beginning.value, str):
@@ -331,6 +337,8 @@ def _is(term: Term, access: str) -> bool:
     return isinstance(term, Code) and term.template == access and not term.operands
 
 
+_SETTLED: Final = TRAITS | PLAIN
+
 _BEGINS: Final = "{0}.startswith({1})"
 _EQUAL: Final = "({0} == {1})"
 _UNEQUAL: Final = "({0} != {1})"
@@ -340,8 +348,12 @@ _AMONG: Final = "({0} in {{"
 
 _WALK: Final = """
 def walk(c, f):
-    mask = {mask}
-    chain = chains.get(mask)
+    traits = c.traits()
+    known = {known}
+    mask = known.get(traits)
+    if mask is None:
+        mask = kept(known, traits, {settled})
+{others}    chain = chains.get(mask)
     if chain is None:
         chain = chain_of(mask)
     softness = {nothing_passed}
@@ -361,6 +373,8 @@ def walk(c, f):
                 return NEED_FACTS
             if shadow is None:
                 softness = softened(rule, softness, default)
+    if softness == {nothing_passed} and not hits and not errors:
+        return no_match
     return verdict_of(None, softness, hits, errors)
 """
 
@@ -431,21 +445,41 @@ def compile_walk(
         found = chains[mask] = tuple(chain)
         return found
 
+    def kept(known: dict[Any, int], traits: Any, mask: int) -> int:
+        if len(known) >= _MOST_TRAITS:
+            known.clear()
+        known[traits] = mask
+        return mask
+
     names: dict[str, Any] = {
         **_GLOBALS,
         "NEED_FACTS": NEED_FACTS,
         "chain_of": chain_of,
         "chains": chains,
         "default": default,
+        "every": (1 << len(rules)) - 1,
+        "kept": kept,
+        "no_match": verdict_of(None, NOTHING_PASSED, (), ()),
+        "of_plain": {},
+        "of_traits": {},
         "softened": softened,
         "verdict_of": verdict_of,
     }
-    looked_up = []
-    keys = [key for key in compiled.keys if dispatch and key.name not in unknown][:_MOST_KEYS]
+    keys = [key for key in compiled.keys if dispatch and key.name not in unknown]
+    by_traits, by_plain, by_others = [], [], []
     for n, key in enumerate(keys):
         names[f"key_{n}"], names[f"other_{n}"] = key.masks, key.other
-        looked_up.append(f"key_{n}.get({key.access}, other_{n})")
-    mask = " & ".join(looked_up) or str((1 << len(rules)) - 1)
-    text = _WALK.format(mask=mask, nothing_passed=NOTHING_PASSED, true=TRUE, error=ERROR)
+        part = by_traits if key.name in TRAITS else by_plain if key.name in PLAIN else by_others
+        part.append(f"key_{n}.get({key.access}, other_{n})")
+    of_traits = " & ".join(by_traits) or "every"
+    of_plain = " & ".join([of_traits, *by_plain])
+    text = _WALK.format(
+        known="of_plain if f.plain() else of_traits" if by_plain else "of_traits",
+        settled=f"{of_plain} if known is of_plain else {of_traits}" if by_plain else of_traits,
+        others="    mask &= " + " & ".join(by_others[:_MOST_KEYS]) + "\n" if by_others else "",
+        nothing_passed=NOTHING_PASSED,
+        true=TRUE,
+        error=ERROR,
+    )
     exec(compile(text, f"<rule set {label}>", "exec"), names)  # noqa: S102
     return cast("Walk", names.pop("walk"))

@@ -161,8 +161,9 @@ def _read(
             if quick is _TEXT:
                 setattr(call, name, raw)
                 continue
-            if quick is not None and raw in quick:
-                setattr(call, name, raw)
+            if quick is not None and (canonical := quick.get(raw)) is not None:
+                # The one object of this value: what is looked up by it is found at a glance.
+                setattr(call, name, canonical)
                 continue
         field = _KNOWN.get(name)
         if field is None:

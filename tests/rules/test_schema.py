@@ -1,12 +1,14 @@
 """The fact table: what its words mean, asked through conditions."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import pytest
 
 from consent.calling import ALLOW, BLOCK, DNO
 from consent.category import mask
 from consent.facts import CALLED_SIDE, UNKNOWN, Consent, Facts, Profile
+from consent.number import Number, NumberClass, parse_number
 from rules.call import Call
 from rules.cases import call_from
 from rules.cel import check, parse
@@ -16,7 +18,10 @@ from rules.schema import (
     CALLED_NAMES,
     FACTS_KNOWN,
     FUNCTIONS,
+    GLOBALS,
+    PLAIN,
     SAME_FACT,
+    TRAITS,
     VARIABLES,
     declarations,
 )
@@ -395,3 +400,55 @@ def test_every_fact_is_told() -> None:
     """Each has a meaning; the names do not collide."""
     assert all(fact.meaning for fact in (*VARIABLES.values(), *FUNCTIONS.values()))
     assert not VARIABLES.keys() & FUNCTIONS.keys()
+
+
+HOME_NUMBER: Final = parse_number(HOME["calling"])
+OTHERS: Final[dict[type, tuple[object, ...]]] = {
+    Number: (
+        HOME_NUMBER._replace(value=8613, text="+8613", plausible=not HOME_NUMBER.plausible),
+        Number(86139, "+86139", NumberClass.INVALID, "FR", "cn.95", False),
+    ),
+    str: ("A", "restricted"),
+    bool: (True,),
+    int: (7,),
+    float: (1.5,),
+}
+"""Values that no field of a call has by itself."""
+
+
+def value(name: str, **scope: Call | Facts) -> object:
+    return eval(VARIABLES[name].python, dict(GLOBALS), dict(scope))  # noqa: S307
+
+
+def test_traits_settle_the_facts_that_are_said_to_be_of_them() -> None:
+    """Whatever else of a call is another, with the same traits each such fact is the same."""
+    same = call_from(HOME)
+    told = {name: value(name, c=same) for name in TRAITS}
+    changed = set()
+    for slot in Call.__slots__:
+        for other in OTHERS.get(type(getattr(same, slot)), ()):
+            call = call_from(HOME)
+            setattr(call, slot, other)
+            if call.traits() == same.traits():
+                assert {name: value(name, c=call) for name in TRAITS} == told, slot
+            else:
+                changed.add(slot)
+    assert {"calling", "network", "vouched", "verstat", "entity_stage"} <= changed
+    assert not changed & {"called", "call_id", "display_name", "trunk", "at"}
+
+
+def test_plain_facts_are_the_same_for_each_called_party() -> None:
+    """What no called party has set reads as nothing, whatever its lists and signals say."""
+    call = call_from(HOME)
+    for facts in (Facts(), Facts(listed=5, signals=tuple(range(24)), entity_calls=(1, 2))):
+        assert facts.plain()
+        assert {name: value(name, c=call, f=facts) for name in PLAIN} == {
+            "called.personal": "",
+            "called.zone": "",
+            "consent.state": "none",
+            "consent.outside": "",
+            "consent.id": 0,
+        }
+    consent = Consent(5, revoked=False, expires=0, categories=1)
+    for facts in (Facts(personal="allow"), Facts(consent=consent), Facts(profile=Profile())):
+        assert not facts.plain()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rules.test_ruleset import a_rule, calls, conditions, known_facts, unknowns
+from tests.rules.test_ruleset import a_rule, calls, conditions, known_facts, masks, unknowns
 
 from consent.facts import UNKNOWN, Facts
 from rules.call import Call
@@ -54,17 +54,30 @@ def many_rules(draw: st.DrawFn) -> list[Rule]:
     return rules
 
 
-@given(many_rules(), st.sampled_from(Action), calls(), known_facts, unknowns)
+plain_facts = st.builds(Facts, listed=masks)
+"""Of called parties that have set nothing."""
+
+
+@given(
+    many_rules(),
+    st.sampled_from(Action),
+    st.lists(st.tuples(calls(), known_facts | plain_facts), min_size=1, max_size=4),
+    unknowns,
+)
 @settings(max_examples=150, deadline=None)
 def test_what_is_not_tried_would_have_changed_nothing(
-    rules: list[Rule], default: Action, call: Call, facts: Facts, unknown: frozenset[str]
+    rules: list[Rule],
+    default: Action,
+    asked: list[tuple[Call, Facts]],
+    unknown: frozenset[str],
 ) -> None:
-    """Verdict, shadow hits and errors are those of trying every rule, whatever is not known."""
+    """Verdict, shadow hits and errors are those of trying every rule, whatever is not known and
+    whichever calls came before."""
     compiled = CompiledRules(rules)
-    for lacking, before_facts, given_ in (
-        (frozenset[str](), False, facts),
-        (unknown, False, replace(facts, unknown=unknown)),
-        (CALLED_NAMES, True, UNKNOWN),
+    for lacking, before_facts in (
+        (frozenset[str](), False),
+        (unknown, False),
+        (CALLED_NAMES, True),
     ):
         some, every = (
             compile_walk(
@@ -78,7 +91,9 @@ def test_what_is_not_tried_would_have_changed_nothing(
             )
             for dispatch in (True, False)
         )
-        assert some(call, given_) == every(call, given_)
+        for call, facts in asked:
+            known = UNKNOWN if before_facts else replace(facts, unknown=lacking)
+            assert some(call, known) == every(call, known)
 
 
 @pytest.mark.parametrize(("category", "tried"), [("loans", 2), ("insurance", 1), ("", 1)])

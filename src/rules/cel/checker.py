@@ -191,9 +191,7 @@ class _Checker:
         declarations = self.declarations
         for candidate in self._candidates(name, rooted=rooted):
             if variable := declarations.variables.get(candidate):
-                python = variable.python.replace("{", "{{").replace("}", "}}")
-                if not python.replace(".", "").replace("_", "").isalnum():
-                    python = f"({python})"
+                python = variable.operand.replace("{", "{{").replace("}", "}}")
                 uses = frozenset((candidate,))
                 return Code(python, (), variable.type, uses, variable.can_fail)
             if candidate in declarations.macros:

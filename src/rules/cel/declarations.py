@@ -22,6 +22,12 @@ class Variable:
     source: str = "call"
     can_fail: bool = False
 
+    @property
+    def operand(self) -> str:
+        """`python` as it stands within a larger expression."""
+        simple = self.python.replace(".", "").replace("_", "").isalnum()
+        return self.python if simple else f"({self.python})"
+
 
 @dataclass(frozen=True, slots=True)
 class Function:

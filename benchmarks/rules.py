@@ -39,7 +39,8 @@ from rules.handover import frames, take_in
 from rules.loading import load_packs
 from rules.ruleset import NEED_FACTS, RuleSet
 from rules.schema import CALLED_NAMES
-from rules.walk import Walk, compile_walk
+from rules.walk import compile_walk
+from rules.walker import Walker
 from screening.garbage import long_lived
 
 SEED = 20261124
@@ -47,7 +48,7 @@ TURNS = 20
 CONDITION = 'route == "international" && trunk != "ic-00001" && attestation != "A"'
 
 
-def decide(call: Call, side: CallingSide, before: Walk, after: Walk) -> object:
+def decide(call: Call, side: CallingSide, before: Walker, after: Walker) -> object:
     """One call, bound and decided, the facts at hand where they are asked for."""
     bind(call, side)
     verdict = before(call, Facts())
@@ -93,7 +94,7 @@ def theirs() -> Callable[[], object]:
     return lambda: expression.eval(data=data).plain_value()
 
 
-def walks(ruleset: RuleSet, *, dispatch: bool) -> list[Walk]:
+def walks(ruleset: RuleSet, *, dispatch: bool) -> list[Walker]:
     """The walk before the facts are read, and the one after."""
     return [
         compile_walk(

@@ -52,7 +52,7 @@ def _forms() -> tuple[frozenset[str], dict[str, frozenset[str]], frozenset[str]]
     by_region: dict[str, frozenset[str]] = {}
     anywhere: set[str] = set(EVERYWHERE)
     for country in {*SERVICES, *BY_COUNTRY} - {""}:
-        numbers = EVERYWHERE | SERVICES.get(country, {}).keys()
+        numbers = EVERYWHERE.union(SERVICES.get(country, {}))
         plan = BY_COUNTRY.get(country)
         # Mistakes that reach a switch: a plus, a trunk prefix, a country code without plus.
         forms = {*numbers, *("+" + number for number in numbers)}

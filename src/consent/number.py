@@ -76,6 +76,9 @@ WITHHELD: Final = frozenset(
 ANONYMOUS: Final = Number(0, "", NumberClass.ANONYMOUS, "", "", False)
 
 _SUBSCRIBER = NumberClass.SUBSCRIBER
+_number_of: Final = tuple.__new__
+"""Half the cost of `Number(…)`."""
+
 _digits = re.compile(r"[0-9]+", re.ASCII).fullmatch
 # By `+` and four digits, what tells a plain subscriber number: its country, where the national
 # part begins, the digits and lengths of the plan, the first digits of its series, and prefixes
@@ -115,9 +118,9 @@ def parse_number(text: str, *, region: str = "") -> Number:
             and text[national : national + 2] not in gates
             and text[1:].isdigit()
             and text.isascii()
-            and not text.startswith(elsewhere, 1)
+            and not (elsewhere and text.startswith(elsewhere, 1))
         ):
-            return tuple.__new__(Number, (int(text), text, _SUBSCRIBER, country, "", True))
+            return _number_of(Number, (int(text), text, _SUBSCRIBER, country, "", True))
     if len(text) <= LONGEST_TEXT:
         return _parse_short(text, region)
     return _parse_address(text, region)

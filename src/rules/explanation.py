@@ -18,7 +18,8 @@ from rules.rule import Mode, Rule
 from rules.ruleset import RuleSet
 from rules.schema import FACTS_KNOWN, FUNCTIONS, GLOBALS, STAGE_EVENT, VARIABLES
 from rules.verdict import Shadow, Verdict
-from rules.walk import ERROR, FALSE, NOTHING_PASSED, TRUE, UNKNOWN, outcome, softened, test_of
+from rules.walk import test_of
+from rules.walker import ERROR, FALSE, NOTHING_PASSED, TRUE, UNKNOWN, outcome, softened
 
 _OUTCOMES: Final = {FALSE: "false", TRUE: "true", UNKNOWN: "unknown", ERROR: "error"}
 

@@ -17,6 +17,7 @@ from rules.call import Call
 from rules.document import Document, Problem, Reader, RuleSetError
 from rules.pack import Pack, read_pack
 from rules.ruleset import RuleSet
+from rules.selection import Selection
 
 TABLE: Final = "packs.toml"
 DEFAULT: Final = "default"
@@ -44,25 +45,21 @@ class Packs:
     content: bytes = field(repr=False)
     digest: str
     """Of the bundle."""
-    _of_country: dict[str, tuple[tuple[str, str, RuleSet], ...]] = field(
-        init=False, repr=False, compare=False, default_factory=dict
-    )
-    """For calls to a country: side, trunk and set of the rows that may match, once one was made."""
+    selection: Selection = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        selection = Selection(
+            [
+                (row.side, row.trunk, row.called_country, self.packs[row.pack].ruleset)
+                for row in self.rows
+            ],
+            self.packs[DEFAULT].ruleset,
+        )
+        object.__setattr__(self, "selection", selection)
 
     def select(self, call: Call) -> RuleSet:
         """The set of the first row that matches, else `default`, which blocks least."""
-        country = call.called.country
-        rows = self._of_country.get(country)
-        if rows is None:
-            rows = self._of_country[country] = tuple(
-                (row.side, row.trunk, self.packs[row.pack].ruleset)
-                for row in self.rows
-                if row.called_country in ("", country)
-            )
-        for side, trunk, ruleset in rows:
-            if (not side or side == call.side) and (not trunk or trunk == call.trunk):
-                return ruleset
-        return self.packs[DEFAULT].ruleset
+        return self.selection.of(call)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

@@ -17,11 +17,12 @@ from consent.number import masked
 from rules.call import Call
 from rules.explanation import explain
 from rules.loading import Packs
-from rules.rule import NEED_FACTS, Mode, Walk
+from rules.rule import NEED_FACTS, Mode
 from rules.ruleset import ReadPlan, RuleSet, evaluate
 from rules.schema import CONSENT, ENTITY_CALLS, FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
 from rules.verdict import Action, Verdict
 from rules.walk import CompiledRules, compile_walk
+from rules.walker import Walker
 
 NUMBERS: Final = (
     *("calling", "called", "dialled", "presentation", "diverted_from", "original_called"),
@@ -182,7 +183,7 @@ class _Side:
 
     def __init__(self, ruleset: RuleSet) -> None:
         self.ruleset = ruleset
-        self._probes: dict[frozenset[str], Walk] = {}
+        self._probes: dict[frozenset[str], Walker] = {}
 
     def decide(self, sample: Sample) -> tuple[Verdict, frozenset[str]]:
         """The verdict, and the facts it hangs on that are not known; none where it is certain."""
@@ -196,7 +197,7 @@ class _Side:
                 return verdict, frozenset(SAME_FACT.get(name, name) for name in lacking)
         return verdict, frozenset()
 
-    def _probe(self, lacking: frozenset[str]) -> Walk:
+    def _probe(self, lacking: frozenset[str]) -> Walker:
         """The walk that stops at the first rule which cannot be decided without these facts.
 
         Without the shadow rules, for they never change an action.

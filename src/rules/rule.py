@@ -4,11 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Final
-from typing import Literal as Only
 
-from consent.facts import Facts
 from rules import sip
-from rules.call import Call
 from rules.cel import Checked
 from rules.cel.syntax import Literal
 from rules.schema import (
@@ -20,7 +17,7 @@ from rules.schema import (
     WITHIN,
     WITHIN_DAYS,
 )
-from rules.verdict import Action, Cause, Verdict
+from rules.verdict import Action, Cause
 
 
 class NeedFacts(Enum):
@@ -31,8 +28,6 @@ class NeedFacts(Enum):
 
 NEED_FACTS: Final = NeedFacts.NEED_FACTS
 """The call cannot be decided without the called side: read the index and evaluate again."""
-
-Walk = Callable[[Call, Facts], "Verdict | Only[NeedFacts.NEED_FACTS]"]
 
 
 class Mode(StrEnum):

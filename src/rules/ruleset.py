@@ -23,11 +23,11 @@ from rules.rule import (
     ReadPlan,
     Rule,
     SipAnswer,
-    Walk,
 )
 from rules.schema import CALLED_NAMES, FACTS_KNOWN, REFUSES, SAME_FACT
 from rules.verdict import Action, Cause, Verdict
 from rules.walk import CompiledRules, compile_walk
+from rules.walker import Walker
 
 __all__ = [
     "NEED_FACTS",
@@ -69,9 +69,9 @@ class RuleSet:
     plan: ReadPlan = field(init=False)
     called_uses: frozenset[str] = field(init=False)
     """The names of the called side that active rules use."""
-    before_facts: Walk = field(init=False)
-    with_facts: Walk = field(init=False)
-    _walks: dict[frozenset[str], Walk] = field(init=False, repr=False)
+    before_facts: Walker = field(init=False)
+    with_facts: Walker = field(init=False)
+    _walks: dict[frozenset[str], Walker] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         assign = object.__setattr__
@@ -90,7 +90,7 @@ class RuleSet:
         """The set and its revision, as every verdict names them: "cn@2026-11-23.1"."""
         return f"{self.name}@{self.revision}"
 
-    def walk_without(self, unknown: frozenset[str]) -> Walk:
+    def walk_without(self, unknown: frozenset[str]) -> Walker:
         """The walk for facts of which some are unknown; at most one for each subset of the table.
 
         Names outside the table, or that no active rule uses, make no walk of their own.
@@ -107,7 +107,7 @@ class RuleSet:
 
     def _compiled(
         self, unknown: frozenset[str], *, before_facts: bool = False, degraded: bool = False
-    ) -> Walk:
+    ) -> Walker:
         return compile_walk(
             self.compiled,
             default=self.default,

@@ -1,25 +1,16 @@
-"""The walk down a rule set, for one set of unknown facts: which rules to try, and what follows.
+"""What a rule set comes to when it is compiled: a test for each rule, and which rules to try.
 
 A rule is compiled to one Python function, its test. A call tries only the rules that its facts
 do not rule out: of each fact that rules compare with constants (`calling.country == "FR"`,
 `call.commercial`), a table gives for every value the mask of the rules that it leaves, and what
-all masks have in common is tried, in the order of the set. For facts of few values, which most
-comparisons are of, the masks' common part is kept by the call's traits, and where the called party
-has set nothing, that with what this rules out. What is not tried would have been false: `&&` with
-one false operand is, whatever fails or is unknown in the others.
-
-The softness, 0 to 3, says what has been passed over on the way down: 3 nothing, else the action
-that the call would have had at most if what could not be decided had been true. A later rule
-that is harsher than that does not decide, unless it says `despite_unknown`: the set's default
-does, or the softness where the default is harsher still. Hence no verdict is ever harsher than
-the one that full knowledge gives: at every rule that may have matched, the softness falls to at
-most what that match would have given, and nothing after it rises above the softness.
+all masks have in common is tried, in the order of the set (see `rules.walker`). What is not tried
+would have been false: `&&` with one false operand is, whatever fails or is unknown in the others.
 """
 
 import ast
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, Self, cast
@@ -27,16 +18,10 @@ from typing import Any, Final, Self, cast
 from rules.cel import BOOL, RUNTIME, Emitted, emit
 from rules.cel.terms import Code, Constant, Junction, Not, Term
 from rules.hours import NotKnown
-from rules.rule import NEED_FACTS, Mode, ReadPlan, Rule, Walk, read_plan
+from rules.rule import Mode, ReadPlan, Rule, read_plan
 from rules.schema import CALLED_NAMES, FACTS_KNOWN, GLOBALS, PLAIN, TRAITS, VARIABLES
-from rules.verdict import Action, Cause, Shadow, Verdict
-
-NOTHING_PASSED: Final = 3
-
-FALSE, TRUE, UNKNOWN, ERROR = range(4)
-"""What a rule's test comes to."""
-
-Test = Callable[[Any, Any], int]
+from rules.verdict import Action
+from rules.walker import ERROR, FALSE, TRUE, UNKNOWN, Masks, Step, Test, Walker
 
 
 def nothing() -> None:
@@ -47,36 +32,7 @@ _MOST_KEYS: Final = 8
 _LEAST_SHARE: Final = 0.04
 """Of the rules that a fact of many values must be compared in to be looked up for every call."""
 
-_MOST_TRAITS: Final = 1_024
-"""Of the calls met so far whose masks are kept."""
-
 _RULES_AT_ONCE: Final = 256
-_MOST_LINKS: Final = 200_000
-"""Rules in all chains that are kept: a few megabytes a walk."""
-
-
-_MOST_VERDICTS: Final = 2_048
-"""Of a walk that are kept: what rules in shadow mode say together may be anything."""
-
-
-def softened(rule: Rule, softness: int, default: Action) -> int:
-    """The softness after `rule` was passed over: at most what its match would have given."""
-    if rule.action <= softness or rule.despite_unknown:
-        return min(softness, rule.action)
-    return min(softness, default)
-
-
-def outcome(
-    rule: Rule | None, *, softness: int, default: Action, label: str, degraded: bool
-) -> Verdict:
-    """The verdict when `rule` matches, or when none did, after what has been passed over."""
-    if rule is not None and (rule.action <= softness or rule.despite_unknown):
-        return Verdict(rule.action, rule.cause, rule.id, label, degraded, rule.label)
-    action = Action(min(default, softness))
-    kept = rule is not None or action < default
-    passed = degraded and softness != NOTHING_PASSED
-    cause = Cause.DEGRADED if kept or passed else Cause.DEFAULT
-    return Verdict(action, cause, "default", label, degraded or kept)
 
 
 def share(decision_id: str, rule: str) -> float:
@@ -106,7 +62,7 @@ class CompiledRules:
         uses = frozenset[str]().union(*(rule.condition.uses for rule in self.rules))
         self.called_uses = uses & CALLED_NAMES
         self.made: dict[tuple[int, frozenset[str], bool], Test] = {}
-        self.steps: list[list[Any]] = []
+        self.steps: list[list[Step]] = []
         """What each walk goes through, for who frees the set by and by."""
         self.between: Callable[[], object] = nothing
         """Called after every few rules of a loop, for who must not be busy for long."""
@@ -346,38 +302,6 @@ _AMONG: Final = "({0} in {{"
 
 # The walk
 
-_WALK: Final = """
-def walk(c, f):
-    traits = c.traits()
-    known = {known}
-    mask = known.get(traits)
-    if mask is None:
-        mask = kept(known, traits, {settled})
-{others}    chain = chains.get(mask)
-    if chain is None:
-        chain = chain_of(mask)
-    softness = {nothing_passed}
-    hits = errors = ()
-    for test, step in chain:
-        came = test(c, f)
-        if came:
-            rule, shadow, stops = step
-            if came == {true}:
-                if shadow is None:
-                    return verdict_of(rule, softness, hits, errors)
-                hits += shadow
-                continue
-            if came == {error}:
-                errors += (rule.id,)
-            if stops:
-                return NEED_FACTS
-            if shadow is None:
-                softness = softened(rule, softness, default)
-    if softness == {nothing_passed} and not hits and not errors:
-        return no_match
-    return verdict_of(None, softness, hits, errors)
-"""
-
 
 def compile_walk(
     compiled: CompiledRules,
@@ -388,98 +312,46 @@ def compile_walk(
     before_facts: bool = False,
     degraded: bool = False,
     dispatch: bool = True,
-) -> Walk:
-    """The function from call and facts to the verdict, for one set of unknown facts.
+) -> Walker:
+    """The walk for one set of unknown facts.
 
     `before_facts` stops with NEED_FACTS at the first rule that cannot be decided, where else it
     is passed over. `degraded` marks the verdicts, because facts were missing. Without `dispatch`
     every rule is tried, with the same verdict.
     """
-    rules = compiled.rules
-    made: dict[tuple[Any, ...], Verdict] = {}
-
-    def verdict_of(
-        rule: Rule | None, softness: int, hits: tuple[Shadow, ...], errors: tuple[str, ...]
-    ) -> Verdict:
-        key = (rule.id if rule else None, softness, hits, errors)
-        verdict = made.get(key)
-        if verdict is None:
-            verdict = outcome(
-                rule, softness=softness, default=default, label=label, degraded=degraded
-            )
-            if hits or errors:
-                verdict = replace(verdict, shadow=hits, errors=errors)
-            # The same object for the same outcome: its answer is then written once.
-            if len(made) < _MOST_VERDICTS:
-                made[key] = verdict
-        return verdict
-
     compiled.between()
     tests = compiled.tests(unknown, before_facts=before_facts)
     steps = [
-        (
+        Step(
+            rule,
             tests[index],
-            (
-                rule,
-                (Shadow(rule.id, rule.action),) if rule.mode is Mode.SHADOW else None,
-                before_facts and not unknown.isdisjoint(rule.condition.uses),
-            ),
+            stops=before_facts and not unknown.isdisjoint(rule.condition.uses),
         )
         for index, rule in compiled.each()
     ]
     compiled.steps.append(steps)
-    chains: dict[int, tuple[Any, ...]] = {}
-    links = 0
-
-    def chain_of(mask: int) -> tuple[Any, ...]:
-        nonlocal links
-        chain, rest = [], mask
-        while rest:
-            lowest = rest & -rest
-            chain.append(steps[lowest.bit_length() - 1])
-            rest ^= lowest
-        links += len(chain) + 1
-        if links > _MOST_LINKS:
-            chains.clear()
-            links = len(chain) + 1
-        found = chains[mask] = tuple(chain)
-        return found
-
-    def kept(known: dict[Any, int], traits: Any, mask: int) -> int:
-        if len(known) >= _MOST_TRAITS:
-            known.clear()
-        known[traits] = mask
-        return mask
-
-    names: dict[str, Any] = {
-        **_GLOBALS,
-        "NEED_FACTS": NEED_FACTS,
-        "chain_of": chain_of,
-        "chains": chains,
-        "default": default,
-        "every": (1 << len(rules)) - 1,
-        "kept": kept,
-        "no_match": verdict_of(None, NOTHING_PASSED, (), ()),
-        "of_plain": {},
-        "of_traits": {},
-        "softened": softened,
-        "verdict_of": verdict_of,
-    }
     keys = [key for key in compiled.keys if dispatch and key.name not in unknown]
-    by_traits, by_plain, by_others = [], [], []
+    of_traits = [key for key in keys if key.name in TRAITS]
+    of_plain = [key for key in keys if key.name in PLAIN]
+    others = [key for key in keys if key.name not in _SETTLED]
+    every = (1 << len(compiled.rules)) - 1
+    return Walker(
+        steps,
+        default=default,
+        label=label,
+        degraded=degraded,
+        by_traits=_masks(of_traits, every),
+        by_plain=_masks(of_traits + of_plain, every) if of_plain else None,
+        by_others=_masks(others[:_MOST_KEYS], every) if others else None,
+    )
+
+
+def _masks(keys: Sequence[Key], every: int) -> Masks:
+    """The function to what the masks of these have in common."""
+    names: dict[str, Any] = {**_GLOBALS, "every": every}
     for n, key in enumerate(keys):
         names[f"key_{n}"], names[f"other_{n}"] = key.masks, key.other
-        part = by_traits if key.name in TRAITS else by_plain if key.name in PLAIN else by_others
-        part.append(f"key_{n}.get({key.access}, other_{n})")
-    of_traits = " & ".join(by_traits) or "every"
-    of_plain = " & ".join([of_traits, *by_plain])
-    text = _WALK.format(
-        known="of_plain if f.plain() else of_traits" if by_plain else "of_traits",
-        settled=f"{of_plain} if known is of_plain else {of_traits}" if by_plain else of_traits,
-        others="    mask &= " + " & ".join(by_others[:_MOST_KEYS]) + "\n" if by_others else "",
-        nothing_passed=NOTHING_PASSED,
-        true=TRUE,
-        error=ERROR,
-    )
-    exec(compile(text, f"<rule set {label}>", "exec"), names)  # noqa: S102
-    return cast("Walk", names.pop("walk"))
+    looked_up = [f"key_{n}.get({key.access}, other_{n})" for n, key in enumerate(keys)]
+    text = f"def masks(c, f): return {' & '.join(looked_up) or 'every'}"
+    exec(compile(text, "<rules>", "exec"), names)  # noqa: S102
+    return cast("Masks", names.pop("masks"))

@@ -27,6 +27,7 @@ HOT: Final = (
     "consent/address.py",
     "consent/calling.py",
     "consent/conduct.py",
+    "consent/emergency.py",
     "consent/facts.py",
     "consent/index/layout.py",
     "consent/index/link.py",
@@ -39,10 +40,13 @@ HOT: Final = (
     "rules/call.py",
     "rules/hours.py",
     "rules/safeguard.py",
+    "rules/selection.py",
     "rules/verdict.py",
+    "rules/walker.py",
     "screening/access.py",
     "screening/answer.py",
     "screening/body.py",
+    "screening/counters.py",
     "screening/decision_id.py",
     "screening/fast_lane.py",
     "screening/lookup.py",
@@ -58,8 +62,8 @@ HOT: Final = (
     "screening/signals/windows.py",
     "screening/wire.py",
 )
-"""Compiled together: calls from one of them to another one need no interpreter. The rules of a
-call are compiled when they are loaded, to Python, and `rules.call` has the slots that suit that."""
+"""Compiled together: calls from one of them to another one need no interpreter. The tests of rules
+are compiled when they are loaded, to Python."""
 
 SHARED: Final = "screening_hot"
 """The library that holds the code; a small extension module stands beside each source."""

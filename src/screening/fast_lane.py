@@ -262,8 +262,8 @@ class FastLane(HttpToolsProtocol):
                     self.loop.call_soon(self._unblock)
                 return
             taken += 1
-            post = data.startswith(_POST, at)
-            if not post and not data.startswith(_GET, at):
+            post = data[at : at + len(_POST)] == _POST
+            if not post and data[at : at + len(_GET)] != _GET:
                 begun = data[at : at + len(_POST)]
                 if _POST.startswith(begun) or _GET.startswith(begun):
                     self._hold(data, at, 0, arrived)
@@ -286,12 +286,10 @@ class FastLane(HttpToolsProtocol):
             if whole > size and post:
                 self._hold(data, at, whole - at, arrived)
                 return
-            ask: Callable[..., None] = lane.lookup.ask_json
             if post and head.length >= 0:
                 question = data[end:whole]
             elif head.length == 0 and data.endswith(_VERSION, at, begin - 2):
                 question = data[at + len(_GET) : begin - 2 - len(_VERSION)]
-                ask = lane.lookup.ask_query
                 if not _QUERY.fullmatch(question):
                     self._hand_over(data[at:])
                     return
@@ -302,7 +300,10 @@ class FastLane(HttpToolsProtocol):
             client = lane.client_for(head.bearer, self._client_address)
             place = _Waiting(self)
             waiting.append(place)
-            ask(question, client=client, arrived=arrived, reply=place)
+            if post:
+                lane.lookup.ask_json(question, client=client, arrived=arrived, reply=place)
+            else:
+                lane.lookup.ask_query(question, client=client, arrived=arrived, reply=place)
 
     def write_answered(self) -> None:
         """Write what is answered at the head of the line."""

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 from screening.access import Client
@@ -45,27 +44,35 @@ def _itself(fields: Any) -> Any:
 
 
 class Answered:
-    """A question with the decision on it; `elapsed` is seconds from its arrival to the decision."""
+    """A question that was asked, called with its decision; then `elapsed` is seconds from its
+    arrival to that."""
 
-    __slots__ = ("_answers", "decision", "elapsed", "question", "transport")
+    __slots__ = ("arrived", "decision", "elapsed", "lookup", "question", "reply", "transport")
+
+    decision: Decision
 
     def __init__(
         self,
+        lookup: "Lookup",
         question: Question,
-        decision: Decision,
-        elapsed: float,
+        arrived: float,
+        reply: Callable[["Answered | MalformedCall"], None],
         transport: str,
-        answers: Answers,
     ) -> None:
-        self._answers = answers
+        self.lookup: Final = lookup
         self.question: Final = question
-        self.decision: Final = decision
-        self.elapsed: Final = elapsed
+        self.arrived: Final = arrived
+        self.reply: Final = reply
         self.transport: Final = transport
+        self.elapsed = 0.0
+
+    def __call__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.lookup.decided(self)
 
     def body(self) -> bytes:
         """The answer as HTTP and JSON-RPC send it."""
-        return self._answers.body(self.decision, int(self.elapsed * 1e6))
+        return self.lookup.answers.body(self.decision, int(self.elapsed * 1e6))
 
 
 Reply = Callable[[Answered | MalformedCall], None]
@@ -100,11 +107,15 @@ class Lookup:
         metrics.registry.register(OverloadCounts(self.overload))
         self._screener = screener
         self._metrics = metrics
+        self._decisions: Final = metrics.decisions
+        self._shadow: Final = metrics.shadow
+        self._decision_seconds: Final = metrics.decision_seconds
+        self._facts_seconds: Final = metrics.facts_seconds
         self._recall = recall
         self._region = region
         self._now = now
         self._recent = RecentCalls()
-        self._answers = Answers()
+        self.answers: Final = Answers()
         self._answered: list[Answered] = []
 
     def ask_json(
@@ -153,11 +164,10 @@ class Lookup:
             reply(broken)
             return
         except Exception as broken:  # noqa: BLE001 - a fault of ours must not fail the call
-            question = Question()
-            self._decided(question, arrived, reply, transport, self._screener.failed(broken))
+            Answered(self, Question(), arrived, reply, transport)(self._screener.failed(broken))
             return
-        done = partial(self._decided, question, arrived, reply, transport)
-        self._screener.screen(question, arrived=arrived, done=done)
+        answered = Answered(self, question, arrived, reply, transport)
+        self._screener.screen(question, arrived=arrived, done=answered)
 
     def _shed(
         self, fields_of: Callable[[Any], Any], asked: Any, arrived: float, reply: Reply
@@ -172,28 +182,25 @@ class Lookup:
         try:
             if not may_be_shed(fields_of(asked), region=self._region):
                 return False
-            decision = Decision(SHED, None, overload.decision_id())
-            elapsed = self.clock() - arrived
-            reply(Answered(_UNREAD, decision, elapsed, "", self._answers))
-        except Exception as broken:  # noqa: BLE001 - as in `_decided`
+            answered = Answered(self, _UNREAD, arrived, reply, "")
+            answered.decision = Decision(SHED, None, overload.decision_id())
+            answered.elapsed = self.clock() - arrived
+            reply(answered)
+        except Exception as broken:  # noqa: BLE001 - as in `decided`
             log_where(log, "an answer could not be handed over", broken)
         return True
 
     def _count_shed(self, calls: int) -> None:
-        self._metrics.decisions.count(
-            (SHED.action.word, SHED.cause, SHED.rule, SHED.ruleset), calls
-        )
+        self._decisions.count((SHED.action.word, SHED.cause, SHED.rule, SHED.ruleset), calls)
         self._metrics.degraded.inc(calls)
         for hears in self.shed_observers:
             hears(calls)
 
-    def _decided(
-        self, question: Question, arrived: float, reply: Reply, transport: str, decision: Decision
-    ) -> None:
-        elapsed = self.clock() - arrived
-        answered = Answered(question, decision, elapsed, transport, self._answers)
+    def decided(self, answered: Answered) -> None:
+        """There is a decision on what was asked."""
+        answered.elapsed = self.clock() - answered.arrived
         try:
-            reply(answered)
+            answered.reply(answered)
         except Exception as broken:  # noqa: BLE001 - a transport's fault must not reach the reader
             log_where(log, "an answer could not be handed over", broken)
         if not self._answered:
@@ -220,23 +227,29 @@ class Lookup:
                     log_where(log, "an answered call could not be followed up", broken)
 
     def _count(self, question: Question, decision: Decision, elapsed: float, _by: str) -> None:
-        metrics = self._metrics
         verdict = decision.verdict
-        metrics.decision_seconds.observe(elapsed)
+        self._decision_seconds.observe(elapsed)
         if decision.facts_seconds is not None:
-            metrics.facts_seconds.observe(decision.facts_seconds)
+            self._facts_seconds.observe(decision.facts_seconds)
+        if question.ignored or decision.internal_error or verdict.errors:
+            self._count_odd(question, decision)
+        if decision.attempt > 1:
+            self._metrics.repeats.inc()
+            return
+        if decision.decision_id < self._recall.below:
+            self._recall.offer(question, decision)
+        self._decisions.count((verdict.action.word, verdict.cause, verdict.rule, verdict.ruleset))
+        if verdict.degraded:
+            self._metrics.degraded.inc()
+        for hit in verdict.shadow:
+            self._shadow.count((hit.action.word, hit.rule, verdict.ruleset))
+
+    def _count_odd(self, question: Question, decision: Decision) -> None:
+        """What few calls have."""
+        metrics, verdict = self._metrics, decision.verdict
         for name in question.ignored:
             metrics.ignored.labels(name).inc()
         if decision.internal_error:
             metrics.internal_errors.inc()
         for rule in verdict.errors:
             metrics.rule_errors.labels(rule, verdict.ruleset).inc()
-        if decision.attempt > 1:
-            metrics.repeats.inc()
-            return
-        self._recall.offer(question, decision)
-        metrics.decisions.count((verdict.action.word, verdict.cause, verdict.rule, verdict.ruleset))
-        if verdict.degraded:
-            metrics.degraded.inc()
-        for hit in verdict.shadow:
-            metrics.shadow.labels(hit.action.word, hit.rule, verdict.ruleset).inc()

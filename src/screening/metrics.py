@@ -4,10 +4,8 @@ No number, name of a caller or other text that a caller can choose is ever a lab
 """
 
 import time
-from bisect import bisect_left
 from collections.abc import Iterable
-from itertools import accumulate
-from typing import Final
+from typing import Final, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,7 +17,6 @@ from prometheus_client import (
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     Metric,
 )
 from prometheus_client.exposition import generate_latest
@@ -28,16 +25,11 @@ from prometheus_client.registry import Collector
 from consent.index import IndexReader
 from screening import __version__
 from screening.compiled import is_compiled
+from screening.counters import Counts, Durations
 from screening.recall import Recall
 from screening.snapshot import ListInForce
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-_BUCKETS: Final = (
-    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
-)  # fmt: skip
-"""50 µs to 100 ms: below is nothing, above no switch still waits."""
-
 
 _ENFORCEMENT_BUCKETS: Final = (
     0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60,
@@ -70,17 +62,15 @@ class Metrics:
             "Calls decided, each call key once, by what was decided and why.",
             ("action", "cause", "rule", "ruleset"),
         )
-        registry.register(self.decisions)
         self.repeats = Counter(
             "screening_repeated_questions",
             "Questions about a call that was decided before: forks, retransmissions, loops.",
             registry=registry,
         )
-        self.shadow = Counter(
+        self.shadow = Counts(
             "screening_shadow_decisions",
             "What rules in shadow mode would have decided.",
             ("action", "rule", "ruleset"),
-            registry=registry,
         )
         self.decision_seconds = Durations(
             "screening_decision_seconds", "Time from the question read to the answer, in seconds."
@@ -89,8 +79,8 @@ class Metrics:
             "screening_facts_seconds",
             "Time one read of the index took, in seconds, whatever came of it.",
         )
-        registry.register(self.decision_seconds)
-        registry.register(self.facts_seconds)
+        for counter in (self.decisions, self.shadow, self.decision_seconds, self.facts_seconds):
+            registry.register(cast("Collector", counter))
         self.degraded = Counter(
             "screening_degraded",
             "Calls decided while facts were missing.",
@@ -206,47 +196,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """The registry in the Prometheus text format."""
         return generate_latest(self.registry)
-
-
-class Counts(Collector):
-    """A counter of one thread, without a lock: one look into a table for each that is counted."""
-
-    def __init__(self, name: str, meaning: str, labels: tuple[str, ...]) -> None:
-        self._family = name, meaning, labels
-        self._counts: dict[tuple[str, ...], int] = {}
-        """Bounded: rules and revisions are the operator's, actions and causes ours."""
-
-    def count(self, labels: tuple[str, ...], calls: int = 1) -> None:
-        """Count so many."""
-        self._counts[labels] = self._counts.get(labels, 0) + calls
-
-    def collect(self) -> Iterable[Metric]:
-        name, meaning, names = self._family
-        family = CounterMetricFamily(name, meaning, labels=names)
-        for labels, count in tuple(self._counts.items()):
-            family.add_metric(labels, count)
-        yield family
-
-
-class Durations(Collector):
-    """A histogram of one thread: no lock, two additions and a search for each that is observed."""
-
-    def __init__(self, name: str, meaning: str) -> None:
-        self._name = name
-        self._meaning = meaning
-        self._counts = [0] * (len(_BUCKETS) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self._counts[bisect_left(_BUCKETS, seconds)] += 1
-        self._sum += seconds
-
-    def collect(self) -> Iterable[Metric]:
-        family = HistogramMetricFamily(self._name, self._meaning)
-        buckets = zip((*map(str, _BUCKETS), "+Inf"), accumulate(self._counts), strict=True)
-        family.add_metric((), [*buckets], self._sum)
-        yield family
 
 
 class _Lists(Collector):

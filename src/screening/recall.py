@@ -75,9 +75,10 @@ _ID_LENGTH: Final = 26
 
 _BLANK: Final = Call()
 _FIELDS: Final = tuple(
-    (name, getattr(_BLANK, name))
+    (name, blank)
     for name in dir(_BLANK)
     if name[0] != "_" and name not in ("call_id", "conduct", "decision_id")
+    if not callable(blank := getattr(_BLANK, name))
 )
 """What is kept of a call, with the value that is not written. No rule looks at `call_id`."""
 
@@ -133,7 +134,8 @@ class Recall:
         self._capacity = min(capacity, MOST_CALLS)
         self._clock = clock
         self._waiting: deque[_Waiting] = deque()
-        self._below = _threshold(self.share) if capacity else ""
+        self.below = _threshold(self.share) if capacity else ""
+        """Calls whose ids come first are taken; who offers may look for itself."""
         self._lock = threading.Lock()
         self._segments: list[_Segment] = []
         self._writing: _Writing | None = None
@@ -143,7 +145,7 @@ class Recall:
 
     def offer(self, question: "Question", decision: "Decision") -> None:
         """Hand over a call that was answered. Called for every one, in the loop that answers."""
-        if decision.decision_id >= self._below:
+        if decision.decision_id >= self.below:
             return
         ruleset = decision.ruleset
         if ruleset is None or decision.internal_error:
@@ -269,7 +271,7 @@ class Recall:
         if chosen and seconds > 0:
             share = min(share, MOST_PER_SECOND * self.share * seconds / chosen)
         self.share = max(1e-9, min(1.0, share))
-        self._below = _threshold(self.share)
+        self.below = _threshold(self.share)
 
 
 class _Writing:

@@ -9,18 +9,17 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, Protocol, cast
 
 from consent import index
 from consent.calling import CallingSide
 from consent.category import BIT
-from consent.facts import Facts
+from consent.facts import UNKNOWN, Facts
 from rules.bind import bind
 from rules.call import NO_CONDUCT, Call, Conduct
 from rules.explanation import explain
 from rules.loading import Packs
-from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet, evaluate
+from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet
 from rules.safeguard import safeguard
 from rules.verdict import Action, Cause, Verdict
 from screening.decision_id import decision_id
@@ -71,20 +70,41 @@ class Evidence:
     consent_id: int | None
 
 
-@dataclass(slots=True)
 class Decision:
     """What one question came to; `facts` and `facts_seconds` are None where none were asked for."""
 
-    verdict: Verdict
-    ruleset: RuleSet | None
-    decision_id: str
-    facts: Facts | None = None
-    facts_seconds: float | None = None
-    internal_error: bool = False
-    attempt: int = 1
-    """The how-manieth question about this call it was; known once it has been answered."""
-    evidence: Evidence | None = None
-    profile: SipProfile | None = None
+    __slots__ = (
+        "attempt",
+        "decision_id",
+        "evidence",
+        "facts",
+        "facts_seconds",
+        "internal_error",
+        "profile",
+        "ruleset",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        ruleset: RuleSet | None,
+        decision_id: str,
+        *,
+        facts: Facts | None = None,
+        internal_error: bool = False,
+        profile: SipProfile | None = None,
+    ) -> None:
+        self.verdict = verdict
+        self.ruleset = ruleset
+        self.decision_id = decision_id
+        self.facts = facts
+        self.facts_seconds: float | None = None
+        self.internal_error = internal_error
+        self.attempt = 1
+        """The how-manieth question about this call it was; known once it has been answered."""
+        self.evidence: Evidence | None = None
+        self.profile = profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +216,7 @@ class Screener:
         try:
             packs = self.packs
             if packs is not None:
-                decision.ruleset = packs.select(call)
+                decision.ruleset = packs.selection.of(call)
             passed = safeguard(call, emergency=question.emergency)
             if passed is not None:
                 decision.verdict = _traced(passed) if question.explain else passed
@@ -229,45 +249,39 @@ class Screener:
         bind(call, side)
         call.dnc_lists = dnc.state(call.called.country, call.at)
         call.conduct = self.conduct
-        verdict = evaluate(ruleset, call)
+        verdict = ruleset.before_facts(call, UNKNOWN)
         if verdict is not NEED_FACTS:
             decision.verdict = verdict
             # Not needed to decide, but a trace shows values, and they shall be the real ones.
             if not question.explain:
                 return False
         started = self._clock()
+        waiting = _Waiting(self, decision, ruleset, question, side, dnc, started, done)
         self.reader.read(
-            _lookup(call, dnc, ruleset.plan),
-            deadline=arrived + self._budget,
-            done=partial(self._decide, decision, ruleset, question, side, dnc, started, done),
+            _lookup(call, dnc, ruleset.plan), deadline=arrived + self._budget, done=waiting
         )
         return True
 
-    def _decide(
-        self,
-        decision: Decision,
-        ruleset: RuleSet,
-        question: Question,
-        side: CallingSide,
-        dnc: DncPlan,
-        started: float,
-        done: Callable[[Decision], None],
-        facts: Facts,
-    ) -> None:
+    def decide(self, waiting: "_Waiting", facts: Facts) -> None:
         """The facts are there, as far as they could be read."""
+        question, decision, ruleset = waiting.question, waiting.decision, waiting.ruleset
         call = question.call
         decision.facts = facts
-        decision.facts_seconds = self._clock() - started
+        decision.facts_seconds = self._clock() - waiting.started
         try:
             if decision.verdict is NOTHING_LOADED:
-                decision.verdict = cast("Verdict", evaluate(ruleset, call, facts))
+                unknown = facts.unknown
+                walk = ruleset.walk_without(unknown) if unknown else ruleset.with_facts
+                decision.verdict = cast("Verdict", walk(call, facts))
             if question.explain:
                 degraded = decision.verdict.degraded
                 decision.verdict = replace(explain(ruleset, call, facts), degraded=degraded)
-                decision.evidence = _evidence(ruleset, call, facts, side=side, dnc=dnc)
+                decision.evidence = _evidence(
+                    ruleset, call, facts, side=waiting.side, dnc=waiting.dnc
+                )
         except Exception as broken:  # noqa: BLE001 - as in `screen`
             self._fall_back(decision, broken)
-        done(decision)
+        waiting.done(decision)
 
     def _fall_back(self, decision: Decision, broken: Exception) -> None:
         log_where(log, "a call was answered with the default", broken)
@@ -279,20 +293,51 @@ class Screener:
         )
 
 
+class _Waiting:
+    """A call whose facts are read, called with them; what was in force when it came stays so."""
+
+    __slots__ = (
+        "decision", "dnc", "done", "question", "ruleset", "screener", "side", "started",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        screener: Screener,
+        decision: Decision,
+        ruleset: RuleSet,
+        question: Question,
+        side: CallingSide,
+        dnc: DncPlan,
+        started: float,
+        done: Callable[[Decision], None],
+    ) -> None:
+        self.screener = screener
+        self.decision = decision
+        self.ruleset = ruleset
+        self.question = question
+        self.side = side
+        self.dnc = dnc
+        self.started = started
+        self.done = done
+
+    def __call__(self, facts: Facts) -> None:
+        self.screener.decide(self, facts)
+
+
 def _lookup(call: Call, dnc: DncPlan, plan: ReadPlan) -> index.Question:
     categories, lists = dnc.reads(call.called.country, call.category, plan)
     return index.Question(
-        called=call.called.value,
-        calling=call.calling.value,
-        entity=call.entity_id,
-        categories=categories,
-        lists=lists,
-        consent=plan.consent,
-        personal=plan.personal,
-        profile=plan.profile,
-        frequency=plan.frequency,
-        signals=plan.signals,
-        decision_id=call.decision_id if call.call_id else "",
+        call.called.value,
+        call.calling.value,
+        call.entity_id,
+        categories,
+        lists,
+        plan.consent,
+        plan.personal,
+        plan.profile,
+        plan.frequency,
+        plan.signals,
+        call.decision_id if call.call_id else "",
     )
 
 

@@ -72,7 +72,7 @@ def read_json(body: bytes, *, client: Client, region: str, now: float) -> Questi
 
 def read_fields(fields: Mapping[str, Any], *, client: Client, region: str, now: float) -> Question:
     """The question in fields that another parser found, typed as in JSON."""
-    return _read(fields, _json_value, client=client, region=region, now=now)
+    return _read(dict(fields), _json_value, client=client, region=region, now=now)
 
 
 def read_query(query: bytes, *, client: Client, region: str, now: float) -> Question:
@@ -121,13 +121,13 @@ def may_be_shed(fields: Any, *, region: str) -> bool:
     )
 
 
-def _region(fields: Mapping[str, Any], configured: str) -> str:
+def _region(fields: dict[str, Any], configured: str) -> str:
     asked = fields.get("region")
     return asked.upper() if isinstance(asked, str) and _REGION.match(asked) else configured
 
 
 def _read(
-    fields: Mapping[str, Any],
+    fields: dict[str, Any],
     value_of: Callable[[QuestionField, Any], Any],
     *,
     client: Client,
@@ -153,17 +153,27 @@ def _read(
         return question
 
     for name, raw in fields.items():
-        if type(raw) is str and raw.isprintable() and raw:
+        if type(raw) is str and raw:
             quick = _QUICK.get(name)
-            if quick is _NUMBER:
-                setattr(call, name, parse_number(raw, region=region))
-                continue
-            if quick is _TEXT:
-                setattr(call, name, raw)
-                continue
-            if quick is not None and (canonical := quick.get(raw)) is not None:
-                # The one object of this value: what is looked up by it is found at a glance.
-                setattr(call, name, canonical)
+            if type(quick) is dict:
+                canonical = quick.get(raw)
+                if canonical is not None:
+                    # The one object of this value: what is looked up by it is found at a glance.
+                    setattr(call, name, canonical)
+                    continue
+            elif quick is not None and raw.isprintable():
+                if name == "call_id":
+                    call.call_id = raw
+                elif quick is _TEXT:
+                    setattr(call, name, raw)
+                else:
+                    number = parse_number(raw, region=region)
+                    if name == "called":
+                        call.called = number
+                    elif name == "calling":
+                        call.calling = number
+                    else:
+                        setattr(call, name, number)
                 continue
         field = _KNOWN.get(name)
         if field is None:

@@ -20,7 +20,8 @@ from rules.handover import NotReady, frames, let_go, take_in
 from rules.loading import Packs, load_packs
 from rules.pack import Pack
 from rules.ruleset import RuleSet, evaluate
-from rules.walk import CompiledRules, Test, compile_walk
+from rules.walk import CompiledRules, compile_walk
+from rules.walker import Test
 
 SHIPPED = ROOT / "deploy" / "rules"
 
@@ -36,8 +37,8 @@ def test_any_set_decides_as_before(
     ruleset: RuleSet, call: Call, facts: Facts, unknown: frozenset[str]
 ) -> None:
     """Whatever is unknown, combinations that were not made ready included."""
-    packs = Packs(MappingProxyType({"t": Pack(ruleset, ())}), (), b"", "")
-    other = handed_over(packs).packs["t"].ruleset
+    packs = Packs(MappingProxyType({"default": Pack(ruleset, ())}), (), b"", "")
+    other = handed_over(packs).packs["default"].ruleset
     assert evaluate(other, call) == evaluate(ruleset, call)
     for given_ in (facts, Facts(unknown=unknown), UNKNOWN):
         assert evaluate(other, call, given_) == evaluate(ruleset, call, given_)

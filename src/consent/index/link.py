@@ -26,6 +26,7 @@ from consent.index.topology import Redirect, read_redirect
 PING: Final = b"*1\r\n$4\r\nPING\r\n"
 ROLE: Final = b"*1\r\n$4\r\nROLE\r\n"
 _MISPLACED: Final = ("MOVED ", "CLUSTERDOWN ", "LOADING ", "MASTERDOWN ", "READONLY ")
+_ReplyError: Final = hiredis.ReplyError
 _LATE_TIMER_S: Final = 0.002
 _HELD_UP_S: Final = 0.1
 _RECOVERED_S: Final = 0.05
@@ -112,7 +113,7 @@ class _Wire(asyncio.Protocol):
             self.replies.feed(data)
             while (reply := gets()) is not False:
                 ask = line[0]
-                if isinstance(reply, hiredis.ReplyError):
+                if type(reply) is _ReplyError:
                     ask.error = str(reply)
                 ask.replies.append(reply)
                 if len(ask.replies) == ask.expected:

@@ -13,8 +13,9 @@ import re
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache
+from math import inf
 from typing import Any, Final, cast
 
 from consent.conduct import NOTHING, Values, combined, unpack
@@ -29,9 +30,16 @@ ASKING: Final = encode_command("ASKING")
 SIGNALS_SECONDS: Final = 10.0
 """How old what a recorder wrote may be; it writes every second."""
 
+SIGNALS_PROVED_SECONDS: Final = 0.25
+"""A shard that has said that its signals are all there is not asked again for so long: they
+themselves come to a worker no sooner."""
+
 _SIGNAL_STAMPS: Final = tuple(
     encode_command(b"HGET", layout.conduct_key(shard), b"g") for shard in range(layout.SHARDS)
 )
+_DIGITS: Final = [b"%d" % length for length in range(256)]
+"""The lengths of keys and fields: nothing that is sent is longer."""
+
 _unpacked: Final = lru_cache(maxsize=1 << 14)(unpack)
 """Callers are asked about again, and of many the values are those of many others."""
 
@@ -42,7 +50,6 @@ counts the calls that were made on it."""
 _FORM: Final = re.compile(rb"(\d+)([dsm])(\d*)")
 
 
-@dataclass(slots=True)
 class Question:
     """What a rule set's read plan wants to know for one call.
 
@@ -52,17 +59,45 @@ class Question:
     that of the call where it may be asked about again, so that it does not count itself.
     """
 
-    called: int
-    calling: int = 0
-    entity: int = 0
-    categories: tuple[int, ...] = ()
-    lists: tuple[tuple[int, int], ...] = ()
-    consent: bool = False
-    personal: bool = False
-    profile: bool = False
-    frequency: bool = False
-    signals: bool = False
-    decision_id: str = ""
+    __slots__ = (
+        "called",
+        "calling",
+        "categories",
+        "consent",
+        "decision_id",
+        "entity",
+        "frequency",
+        "lists",
+        "personal",
+        "profile",
+        "signals",
+    )
+
+    def __init__(
+        self,
+        called: int,
+        calling: int = 0,
+        entity: int = 0,
+        categories: tuple[int, ...] = (),
+        lists: tuple[tuple[int, int], ...] = (),
+        consent: bool = False,
+        personal: bool = False,
+        profile: bool = False,
+        frequency: bool = False,
+        signals: bool = False,
+        decision_id: str = "",
+    ) -> None:
+        self.called = called
+        self.calling = calling
+        self.entity = entity
+        self.categories = categories
+        self.lists = lists
+        self.consent = consent
+        self.personal = personal
+        self.profile = profile
+        self.frequency = frequency
+        self.signals = signals
+        self.decision_id = decision_id
 
 
 class _Index:
@@ -167,6 +202,8 @@ class IndexReader:
         self._of_several: Final = self.nodes.servers.kind is Kind.CLUSTER
         self._wall = wall
         self._index = _Index(epoch)
+        self._signals_proved = [-inf] * layout.SHARDS
+        """Until when, by the loop's clock."""
 
     @property
     def epoch(self) -> str:
@@ -230,7 +267,7 @@ class IndexReader:
         """The same without a coroutine: `done` is called once, maybe before this returns."""
         if self._of_several and question.signals and question.calling:
             done = self._with_signals(question.calling, deadline, done)
-        self._read(question, deadline, done, _MOST_READS)
+        self._ask(_Read(self, question, deadline, done))
 
     def _with_signals(
         self, calling: int, deadline: float, done: Callable[[Facts], None]
@@ -250,27 +287,34 @@ class IndexReader:
 
         shard = layout.shard_of(calling)
         self.nodes.route[shard].ask(
-            b"".join(_signal_commands(calling, shard)),
+            _signals_command(calling) + _SIGNAL_STAMPS[shard],
             expected=2,
             deadline=deadline,
-            settle=lambda replies: join(self._signals(shard, replies)),
+            settle=lambda replies: join(self._signals_elsewhere(shard, replies)),
         )
         return join
 
-    def _signals(self, shard: int, replies: list[Any] | Redirected | None) -> Values | None:
-        """The signals in these replies, None where they prove none."""
+    def _signals_elsewhere(
+        self, shard: int, replies: list[Any] | Redirected | None
+    ) -> Values | None:
+        """The signals in the replies of a node that was asked for them alone."""
         if isinstance(replies, Redirected):
             if replies.where.for_good:
                 self.nodes.moved(shard, replies.where)
             return None
         if replies is None:
             return None
+        return self._signals(shard, replies, stamped=True)
+
+    def _signals(self, shard: int, replies: list[Any], *, stamped: bool) -> Values | None:
+        """The signals in the first of these replies, None where the second proves none."""
         try:
-            values, written = replies
-            if written is None:
-                return None
-            if abs(self._wall() - int(written)) > SIGNALS_SECONDS:
-                return None
+            values = replies[0]
+            if stamped:
+                written = replies[1]
+                if written is None or abs(self._wall() - int(written)) > SIGNALS_SECONDS:
+                    return None
+                self._signals_proved[shard] = self._loop.time() + SIGNALS_PROVED_SECONDS
             if not values:
                 return NOTHING
             return _unpacked(values[0]) if len(values) == 1 else combined([*map(unpack, values)])
@@ -278,9 +322,8 @@ class IndexReader:
             self._fault(shard, error)
             return None
 
-    def _read(
-        self, question: Question, deadline: float, done: Callable[[Facts], None], reads_left: int
-    ) -> None:
+    def _ask(self, read: "_Read") -> None:
+        question = read.question
         key = (question.lists, question.categories)
         plans = self._index.plans
         plan = plans.get(key)
@@ -288,40 +331,46 @@ class IndexReader:
             if len(plans) >= _MOST_PLANS:
                 plans.clear()
             plan = plans[key] = _Plan(question, self._index)
+        read.left -= 1
+        read.plan = plan
+        read.looks = plan.looks
+        if self._brings_signals(question):
+            proved = self._signals_proved[layout.shard_of(question.calling)]
+            read.stamped = self._loop.time() >= proved
         shard = layout.shard_of(question.called)
         try:
-            commands = self._commands(question, plan, shard)
+            commands = self._commands(read, shard)
         except (OverflowError, ValueError, TypeError) as error:
             self._fault(shard, error)
-            done(UNKNOWN)
+            read.done(UNKNOWN)
             return
         self.nodes.route[shard].ask(
-            b"".join(commands),
-            expected=len(commands),
-            deadline=deadline,
-            settle=partial(self._settle, question, plan, plan.looks, deadline, done, reads_left),
+            b"".join(commands), expected=len(commands), deadline=read.deadline, settle=read
         )
 
     def _brings_signals(self, question: Question) -> bool:
         """Whether the same node has the signals of the calling number, and they are asked for."""
         return question.signals and question.calling != 0 and not self._of_several
 
-    def _commands(self, question: Question, plan: _Plan, shard: int) -> list[bytes]:
+    def _commands(self, read: "_Read", shard: int) -> list[bytes]:
+        question, plan = read.question, read.plan
         called = question.called
-        block, offset = divmod(called, layout.BLOCK)
-        tag = layout.TAGS[shard]
+        tag, digits = layout.TAGS[shard], _DIGITS
         commands: list[bytes] = []
         if self._brings_signals(question):
-            commands += _signal_commands(question.calling, layout.shard_of(question.calling))
+            commands.append(_signals_command(question.calling))
+            if read.stamped:
+                commands.append(_SIGNAL_STAMPS[layout.shard_of(question.calling)])
         if plan.looks:
-            place, bit = b"%d" % block, b"%d" % offset
+            block = called // layout.BLOCK
+            place, bit = b"%d" % block, b"%d" % (called - block * layout.BLOCK)
             for _, name, width in plan.looks:
                 if width:
                     span = b"%d" % (called // layout.SPAN)
                     commands.append(
-                        b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b%b%b\r\n$1\r\n%b\r\n"
+                        b"*3\r\n$4\r\nHGET\r\n$%b\r\n%b%b%b\r\n$1\r\n%b\r\n"
                         % (
-                            len(tag) + len(name) + len(span),
+                            digits[len(tag) + len(name) + len(span)],
                             tag,
                             name,
                             span,
@@ -330,8 +379,15 @@ class IndexReader:
                     )
                     continue
                 commands.append(
-                    b"*3\r\n$6\r\nGETBIT\r\n$%d\r\n%b%b%b\r\n$%d\r\n%b\r\n"
-                    % (len(tag) + len(name) + len(place), tag, name, place, len(bit), bit)
+                    b"*3\r\n$6\r\nGETBIT\r\n$%b\r\n%b%b%b\r\n$%b\r\n%b\r\n"
+                    % (
+                        digits[len(tag) + len(name) + len(place)],
+                        tag,
+                        name,
+                        place,
+                        digits[len(bit)],
+                        bit,
+                    )
                 )
         with_consent = question.consent and question.entity
         if with_consent or question.profile:
@@ -341,93 +397,85 @@ class IndexReader:
             field = low + layout.pack_int(question.entity) if with_consent else low
             # Two fields always: the reply then has one shape.
             commands.append(
-                b"*4\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                % (len(key), key, len(low), low, len(field), field)
+                b"*4\r\n$5\r\nHMGET\r\n$%b\r\n%b\r\n$%b\r\n%b\r\n$%b\r\n%b\r\n"
+                % (digits[len(key)], key, digits[len(low)], low, digits[len(field)], field)
             )
         if question.personal:
             key = b"%b%b%d" % (tag, plan.index.side.personal, called)
             field = layout.pack_int(question.calling)
             commands.append(
-                b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                % (len(key), key, len(field), field)
+                b"*3\r\n$4\r\nHGET\r\n$%b\r\n%b\r\n$%b\r\n%b\r\n"
+                % (digits[len(key)], key, digits[len(field)], field)
             )
         if question.frequency and question.entity:
             key = layout.frequency_key(called)
             older = layout.pack_int(question.entity)
             commands.append(
-                b"*4\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$%d\r\n\0%b\r\n$%d\r\n%b\r\n"
-                % (len(key), key, len(older) + 1, older, len(older), older)
+                b"*4\r\n$5\r\nHMGET\r\n$%b\r\n%b\r\n$%b\r\n\0%b\r\n$%b\r\n%b\r\n"
+                % (
+                    digits[len(key)],
+                    key,
+                    digits[len(older) + 1],
+                    older,
+                    digits[len(older)],
+                    older,
+                )
             )
         # The stamp last: what a FLUSHALL took away before a read above is then seen here.
         commands.append(plan.stamps[shard])
         return commands
 
-    def _settle(
-        self,
-        question: Question,
-        plan: _Plan,
-        looks: tuple[tuple[int, bytes, int], ...],
-        deadline: float,
-        done: Callable[[Facts], None],
-        reads_left: int,
-        replies: list[Any] | Redirected | None,
-    ) -> None:
+    def settle(self, read: "_Read", replies: list[Any] | Redirected | None) -> None:
+        """The replies to a read are there, or will not come."""
         facts: Facts | None = UNKNOWN
         if isinstance(replies, Redirected):
-            self._redirect(question, plan, looks, deadline, done, reads_left - 1, replies)
+            self._redirect(read, replies)
             return
         if replies is not None:
             try:
-                facts = self._decode(question, plan, looks, replies)
+                facts = self._decode(read, replies)
             except (IndexError, ValueError, TypeError) as error:
-                self._fault(layout.shard_of(question.called), error)
+                self._fault(layout.shard_of(read.question.called), error)
         if facts is not None:
-            done(facts)
-        elif reads_left > 1:
-            self._read(question, deadline, done, reads_left - 1)
+            read.done(facts)
+        elif read.left:
+            self._ask(read)
         else:
-            done(UNKNOWN)
+            read.done(UNKNOWN)
 
-    def _redirect(
-        self,
-        question: Question,
-        plan: _Plan,
-        looks: tuple[tuple[int, bytes, int], ...],
-        deadline: float,
-        done: Callable[[Facts], None],
-        reads_left: int,
-        redirected: Redirected,
-    ) -> None:
+    def _redirect(self, read: "_Read", redirected: Redirected) -> None:
         """Read again where a node of a cluster said, if that can still prove the facts."""
+        question, plan = read.question, read.plan
         shard = layout.shard_of(question.called)
         if redirected.where.for_good:
             self.nodes.moved(shard, redirected.where)
-            if reads_left:
-                self._read(question, deadline, done, reads_left)
+            if read.left:
+                self._ask(read)
             else:
-                done(UNKNOWN)
+                read.done(UNKNOWN)
             return
         # The slot is on its way to another node, key by key. What is found here is a fact; that
         # something is found nowhere is proven only once the stamp has gone over as well.
         replies = redirected.replies
         elsewhere = [at for at, reply in enumerate(replies) if isinstance(reply, Exception)]
-        if not reads_left or plan.looks is not looks or elsewhere[-1] != len(replies) - 1:
-            done(UNKNOWN)
+        if not read.left or plan.looks is not read.looks or elsewhere[-1] != len(replies) - 1:
+            read.done(UNKNOWN)
             return
-        commands = self._commands(question, plan, shard)
+        read.left -= 1
+        commands = self._commands(read, shard)
 
         def settle(answers: list[Any] | Redirected | None) -> None:
             if not isinstance(answers, list):
-                done(UNKNOWN)
+                read.done(UNKNOWN)
                 return
             for at, answer in zip(elsewhere, answers[1::2], strict=True):
                 replies[at] = answer
-            self._settle(question, plan, looks, deadline, done, reads_left, replies)
+            self.settle(read, replies)
 
         self.nodes.towards(redirected.where).ask(
             b"".join(ASKING + commands[at] for at in elsewhere),
             expected=2 * len(elsewhere),
-            deadline=deadline,
+            deadline=read.deadline,
             settle=settle,
         )
 
@@ -437,14 +485,9 @@ class IndexReader:
         link.errors += 1
         link.last_error = f"a question or a value not of the layout: {type(error).__name__}"
 
-    def _decode(
-        self,
-        question: Question,
-        plan: _Plan,
-        looks: tuple[tuple[int, bytes, int], ...],
-        replies: list[Any],
-    ) -> Facts | None:
+    def _decode(self, read: "_Read", replies: list[Any]) -> Facts | None:
         """The facts, or None when the stamp has taught how to ask for them."""
+        question, plan, looks = read.question, read.plan, read.looks
         stamp = replies[-1]
         shard = layout.shard_of(question.called)
         sequence = stamp[1]
@@ -479,8 +522,9 @@ class IndexReader:
         listed, at = 0, 0
         signals: Values = NOTHING
         if self._brings_signals(question):
-            seen = self._signals(layout.shard_of(question.calling), replies[:2])
-            at = 2
+            shard_of_calling = layout.shard_of(question.calling)
+            seen = self._signals(shard_of_calling, replies, stamped=read.stamped)
+            at = 2 if read.stamped else 1
             if seen is None:
                 unknown |= {SIGNALS}
             else:
@@ -536,9 +580,37 @@ class IndexReader:
         )
 
 
-def _signal_commands(calling: int, shard: int) -> tuple[bytes, bytes]:
+class _Read:
+    """A question on its way, called with what came of it."""
+
+    __slots__ = ("deadline", "done", "left", "looks", "plan", "question", "reader", "stamped")
+
+    plan: _Plan
+    looks: tuple[tuple[int, bytes, int], ...]
+    """Those of the plan as it was when it was asked."""
+
+    def __init__(
+        self,
+        reader: IndexReader,
+        question: Question,
+        deadline: float,
+        done: Callable[[Facts], None],
+    ) -> None:
+        self.reader = reader
+        self.question = question
+        self.deadline = deadline
+        self.done = done
+        self.left = _MOST_READS
+        self.stamped = False
+        """Whether the shard of the calling number was asked if its signals are all there."""
+
+    def __call__(self, replies: list[Any] | Redirected | None) -> None:
+        self.reader.settle(self, replies)
+
+
+def _signals_command(calling: int) -> bytes:
     key = layout.signals_key(calling)
-    return b"*2\r\n$5\r\nHVALS\r\n$%d\r\n%b\r\n" % (len(key), key), _SIGNAL_STAMPS[shard]
+    return b"*2\r\n$5\r\nHVALS\r\n$%b\r\n%b\r\n" % (_DIGITS[len(key)], key)
 
 
 def _joined(facts: Facts, signals: Values | None) -> Facts:

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from tests.running import ROOT, Running, running_service, wait_for
 
+from consent.conduct import NAMES
 from consent.keyring import Keyring
 from consent.record.chain import Checkpoint
 from consent.signing import SigningKey
 from rules.verdict import Action, Cause, Verdict
-from screening.recording.decision import COLUMNS
+from screening.recording.decision import COLUMNS, Tokens
 from screening.recording.export import export
-from screening.recording.outbox import SOCKET, Outbox
+from screening.recording.intake import Recorder
+from screening.recording.outbox import OWN, SHARED, SOCKET, Outbox
 from screening.recording.reader import DecisionLog
 from screening.recording.segments import (
     FOLDER,
@@ -316,6 +318,54 @@ async def test_a_hostile_text_does_not_cost_other_calls_the_record(
     assert outbox.dropped.total() == 0
     assert [batch["calls"][0][2], batch["calls"][-1][2]] == ["before", "after"]
     assert len(batch["calls"]) == 52
+
+
+# What the recorder makes of it
+
+EMPTY = dict.fromkeys(OWN + SHARED, "") | {
+    "id": "ID1", "at": 1e9, "calling": 0, "called": 0, "diverted_from": 0, "decided_s": 2e-4,
+    "facts_s": None, "consent": 0, "signals": None, "verdict": 0, "lists": 0, "entity": 0,
+    "vouched": False, "emergency": False, "replay": False,
+}  # fmt: skip
+
+
+def test_a_batch_becomes_records(tmp_path: Path) -> None:
+    """Tokens for numbers, what is not empty and nothing else, and a repeated call as such."""
+    keyring = Keyring.load_or_create(tmp_path / "secrets.json")
+    recorder = Recorder(tmp_path, keyring, Log(tmp_path / FOLDER))
+    calling, called = 441632960001, 441632960123
+    full = {
+        "call_id": "c-1", "calling": calling, "called": called, "diverted_from": called,
+        "facts_s": 0.0, "consent": 7, "signals": [3, *[0] * (len(NAMES) - 1)], "verdict": 1,
+        "lists": 1, "trunk": 'ic"7', "entity": 5, "vouched": True, "zone": "Europe/London",
+    }  # fmt: skip
+    batch = {
+        "instance": "n/0", "rules": "f00d", "lost": 0, "told": [], "lists": [[], [["L", 4]]],
+        "verdicts": [{"action": "allow", "cause": "default", "ruleset": "x@1", "sip": 0},
+                     {"action": "block", "cause": "time_band", "ruleset": "x@1", "sip": 603}],
+        "calls": [list((EMPTY | each).values()) for each in ({}, full, full)],
+    }  # fmt: skip
+    for _ in range(2):
+        recorder.take(json.dumps(batch).encode())
+    recorder.writer.start()
+    recorder.writer.stop()
+    lines = [json.loads(line) for each in segments(tmp_path / FOLDER) for line in each.lines()]
+    plain, *asked_again = [line for line in lines if line["kind"] == "call"][:3]
+    del plain["hash"], asked_again[0]["hash"]
+    shared = {"kind": "call", "instant": 1e9, "id": "ID1", "decided_us": 200, "instance": "n/0",
+              "rules": "f00d", "ruleset": "x@1", "token_key": 1}  # fmt: skip
+    assert plain == shared | {"n": 2, "action": "allow", "cause": "default"}
+    assert asked_again[0] == shared | {
+        "n": 3, "calling": keyring.token(calling), "calling_block": keyring.token(calling // 1000),
+        "called": keyring.token(called), "diverted_from": keyring.token(called), "consent": 7,
+        "neighbour": True, "call_key": Tokens(keyring).call_key("c-1"), "signals": {NAMES[0]: 3},
+        "facts_us": 0, "local_times": asked_again[1]["local_times"], "trunk": 'ic"7', "entity": 5,
+        "vouched": True, "zone": "Europe/London", "action": "block", "cause": "time_band",
+        "sip": 603, "lists": [{"name": "L", "generation": 4, "age_s": 0}],
+    }  # fmt: skip
+    assert [each["attempt"] for each in asked_again[1:]] == [2]
+    assert len(asked_again[1]["local_times"]) == 1
+    assert (recorder.calls, recorder.repeats, recorder.counting.counted) == (6, 3, 3)
 
 
 # With a service

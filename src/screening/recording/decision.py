@@ -146,6 +146,9 @@ class Records:
         `verdict` and `lists` are the `members` that its batch holds for it. What is empty (no
         text, 0, false, nothing) is left out.
         """
+        calling: int
+        called: int
+        decided_s: float
         (
             decision_id, at, call_id, calling, called, diverted_from, decided_s, facts_s, consent,
             signals,

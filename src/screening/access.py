@@ -360,6 +360,32 @@ class Clients:
         )
 
 
+class Callers:
+    """Who asks, by the key that is sent along and by address: of the two files as last taken in."""
+
+    def __init__(self, keys: Path, clients: Path) -> None:
+        """Raises AccessError."""
+        self._files = keys, clients
+        self.reload()
+
+    def reload(self) -> None:
+        """Take in both files; keeps what it had where it raises AccessError."""
+        keys, clients = self._files
+        self._access, self._clients = Access.load(keys), Clients.load(clients)
+
+    def principal(self, bearer: bytes | None) -> Principal | None:
+        """The holder of a key, None without a valid one."""
+        return None if bearer is None else self._access.verify(bearer.decode("latin-1"))
+
+    def client(self, bearer: bytes | None, address: str) -> Client:
+        """Who sends a lookup, by the key where one was sent, and the peer's IP address, "" without
+        one.
+
+        A key that is none is no reason to refuse: an expired one must not end screening.
+        """
+        return self._clients.client_for(self.principal(bearer), address)
+
+
 CLIENT_FIELDS: Final = (
     "keys", "networks", "asserts", "vouches", "trunks_vouched", "may", "sip", "trunk_sip",
 )  # fmt: skip

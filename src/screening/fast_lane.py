@@ -17,13 +17,12 @@ length: heads are looked at once and remembered.
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from screening.access import Client, bearer_of
+from screening.access import Callers, bearer_of
 from screening.contract import BODY_LIMIT_BYTES
 from screening.lookup import Answered, Lookup
 from screening.problem import malformed
@@ -123,11 +122,9 @@ def read_head(fields: bytes) -> Head:
 class Lane:
     """What the connections of one worker have in common."""
 
-    def __init__(
-        self, lookup: Lookup, *, client_for: Callable[[bytes | None, str], Client]
-    ) -> None:
+    def __init__(self, lookup: Lookup, callers: Callers) -> None:
         self.lookup: Final = lookup
-        self.client_for: Final = client_for
+        self.callers: Final = callers
         self.closing = False
         """Whether every answer closes its connection: the server drains."""
         self._heads: dict[bytes, Head] = {}
@@ -297,7 +294,7 @@ class FastLane(HttpToolsProtocol):
                 self._hand_over(data[at:])
                 return
             at = whole
-            client = lane.client_for(head.bearer, self._client_address)
+            client = lane.callers.client(head.bearer, self._client_address)
             place = _Waiting(self)
             waiting.append(place)
             if post:

@@ -28,7 +28,9 @@ class Ports:
         self._grpc: GrpcPort | None = None
         self.methods = lookup_methods(service.lookup)
         self.methods["call_end"] = end_method(service.ends, partial(service.outbox.tell, "ends"))
-        self._rpc = RpcPort(self.methods, client_at=service.client_at, counts=rpc)
+        self._rpc = RpcPort(
+            self.methods, client_at=partial(service.callers.client, None), counts=rpc
+        )
 
     async def prepare(self) -> None:
         """Start those that bind their address by themselves."""
@@ -40,7 +42,7 @@ class Ports:
         service = self._service
         self._grpc = GrpcPort(
             service.lookup,
-            client_for=service.client_for,
+            client_for=service.callers.client,
             is_ready=lambda: service.readiness()[0],
             counts=self._grpc_counts,
         )

@@ -149,4 +149,4 @@ def run(app: FastAPI, service: Service, place: Place) -> None:
 
 def protocol(service: Service) -> Any:
     """What speaks HTTP with the clients of a service: made for each connection, as uvicorn does."""
-    return partial(FastLane, lane=Lane(service.lookup, client_for=service.client_for))
+    return partial(FastLane, lane=Lane(service.lookup, service.callers))

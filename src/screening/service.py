@@ -39,7 +39,7 @@ from rules.document import RuleSetError
 from rules.handover import NotReady
 from rules.ladder import Ladder, load_ladders
 from rules.loading import Packs
-from screening.access import Access, AccessError, Client, Clients, Principal, bearer_of
+from screening.access import AccessError, Callers, Client, Principal, bearer_of
 from screening.appeals import Appellate
 from screening.blast_radius import Guard
 from screening.call_ends import EndReader
@@ -177,8 +177,7 @@ class Service:
         self.honey = Honey(settings.honey, region=settings.region)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._checkpoints = Checkpoints(state)
-        self._access = Access.load(state.keys_path)
-        self._clients = Clients.load(settings.clients)
+        self.callers = Callers(state.keys_path, settings.clients)
         self._seen: dict[str, object] = {}
         self._failures: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -438,7 +437,7 @@ class Service:
             return
         self._seen["keys"] = seen
         try:
-            self._access, self._clients = Access.load(paths[0]), Clients.load(paths[1])
+            self.callers.reload()
         except AccessError as refused:
             self._noted("keys", str(refused))
             return
@@ -565,26 +564,13 @@ class Service:
 
     def principal_of(self, scope: Scope) -> Principal | None:
         """The holder of the key that a request carries, None without a valid one."""
-        return self._principal(bearer_of(scope["headers"]))
-
-    def _principal(self, bearer: bytes | None) -> Principal | None:
-        return None if bearer is None else self._access.verify(bearer.decode("latin-1"))
+        return self.callers.principal(bearer_of(scope["headers"]))
 
     def client_of(self, scope: Scope) -> Client:
         """Who sends a lookup, and what it may assert."""
         address = scope.get("client")
-        return self.client_for(bearer_of(scope["headers"]), address[0] if address else "")
-
-    def client_for(self, bearer: bytes | None, address: str) -> Client:
-        """The same of a key, where one was sent, and the peer's IP address, "" without one.
-
-        A key that is none is no reason to refuse: an expired one must not end screening.
-        """
-        return self._clients.client_for(self._principal(bearer), address)
-
-    def client_at(self, address: str) -> Client:
-        """Who sends a lookup from an address without a key."""
-        return self._clients.client_for(None, address)
+        bearer = bearer_of(scope["headers"])
+        return self.callers.client(bearer, address[0] if address else "")
 
     # Seen by operations
 

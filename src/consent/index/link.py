@@ -111,8 +111,10 @@ class _Wire(asyncio.Protocol):
         gets, line = self.replies.gets, self.line
         try:
             self.replies.feed(data)
+            ask: _Ask | None = None
             while (reply := gets()) is not False:
-                ask = line[0]
+                if ask is None:
+                    ask = line[0]
                 if type(reply) is _ReplyError:
                     ask.error = str(reply)
                 ask.replies.append(reply)
@@ -120,6 +122,7 @@ class _Wire(asyncio.Protocol):
                     line.popleft()
                     if ask.settle is not None:
                         self.link.answered(ask)
+                    ask = None
         except (hiredis.ProtocolError, IndexError) as error:
             # IndexError: a reply that nobody asked for, so the order can be trusted no more.
             self.end(f"not the protocol of an index server: {error}")

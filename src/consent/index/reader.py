@@ -43,6 +43,7 @@ _DIGITS: Final = [b"%d" % length for length in range(256)]
 _unpacked: Final = lru_cache(maxsize=1 << 14)(unpack)
 """Callers are asked about again, and of many the values are those of many others."""
 
+_NOTHING_UNKNOWN: Final[frozenset[str]] = frozenset()
 _MOST_PLANS: Final = 1024
 _MOST_READS: Final = 4
 """Of one call: it may be sent to another node, may learn how a list is written, and that a consent
@@ -103,7 +104,7 @@ class Question:
 class _Index:
     """The index of one epoch, and what is known of it."""
 
-    __slots__ = ("epoch", "plans", "proof", "sequences", "side", "width")
+    __slots__ = ("epoch", "plans", "proof", "sequences", "side", "width", "written")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -114,6 +115,8 @@ class _Index:
         # A shard that goes back (an old snapshot, a replica that lagged behind) has lost writes
         # that were acknowledged: outdated until the writer has caught up.
         self.sequences = [0] * layout.SHARDS
+        self.written: list[bytes | None] = [None] * layout.SHARDS
+        """The same, as it was read last: most often it is what is read again."""
 
 
 class _Plan:
@@ -221,6 +224,7 @@ class IndexReader:
         """
         index = self._index
         index.sequences = [max(known, sequence) for known in index.sequences]
+        index.written = [None] * layout.SHARDS
 
     async def start(self) -> None:
         """Connect and keep connected; returns after the first attempt, whatever came of it."""
@@ -485,26 +489,35 @@ class IndexReader:
         link.errors += 1
         link.last_error = f"a question or a value not of the layout: {type(error).__name__}"
 
+    @staticmethod
+    def _reaches(index: _Index, shard: int, sequence: bytes | None) -> bool:
+        """Whether a shard that says so has all of the ledger that it is known to have had."""
+        if sequence is None:
+            return False
+        if sequence == index.written[shard]:
+            return True
+        reached = int(sequence)
+        if reached < index.sequences[shard]:
+            return False
+        index.sequences[shard] = reached
+        index.written[shard] = sequence
+        return True
+
     def _decode(self, read: "_Read", replies: list[Any]) -> Facts | None:
         """The facts, or None when the stamp has taught how to ask for them."""
         question, plan, looks = read.question, read.plan, read.looks
-        stamp = replies[-1]
+        stamp: list[bytes | None] = replies[-1]
         shard = layout.shard_of(question.called)
-        sequence = stamp[1]
         index = plan.index
-        if stamp[0] != index.proof or sequence is None:
+        if stamp[0] != index.proof or not self._reaches(index, shard, stamp[1]):
             self.stale += 1
             return UNKNOWN
-        sequence = int(sequence)
-        if sequence < index.sequences[shard]:
-            self.stale += 1
-            return UNKNOWN
-        index.sequences[shard] = sequence
 
-        unknown: frozenset[str] = frozenset()
+        unknown = _NOTHING_UNKNOWN
         if plan.lists:
             learnt = False
-            for place, readable in enumerate(stamp[2:]):
+            for place in range(len(plan.lists)):
+                readable = stamp[2 + place]
                 if readable == plan.seen[place]:
                     continue
                 entry = plan.entry(place, readable)

@@ -253,7 +253,7 @@ def sweep(
 def scaling(
     asker: Asker, folder: Path, one_core: float, plan: Plan, say: Callable[..., None]
 ) -> dict[str, Any] | None:
-    """One worker against two, in turns, at one rate that both can serve: processor time a call.
+    """One worker against two that each have as many calls as it, in turns: processor time a call.
 
     Where who asks has no core of its own the rate itself cannot double; what a call costs can be
     told all the same, and two workers that each cost 1/0.85 of one still answer 1.7 times as much.
@@ -261,20 +261,20 @@ def scaling(
     usable = sorted(os.sched_getaffinity(0))
     if not _serves_workers():
         return None
-    rate = 0.4 * one_core
+    each_s = 0.25 * one_core
     rows: dict[int, list[float]] = {1: [], 2: []}
     memory: dict[int, list[int]] = {}
-    for turn in range(max(1, plan.rounds // 2)):
+    for turn in range(max(2, plan.rounds // 2 + 1)):
         for workers in (1, 2) if turn % 2 else (2, 1):
             with serving(folder, on=usable, workers=workers) as contestant:
-                asker.open(contestant, rate / 2, 1.0, seed=3)
+                asker.open(contestant, workers * each_s / 2, 1.0, seed=3)
                 used = contestant.cpu_us()
-                outcome = asker.open(contestant, rate, plan.scaling_s, seed=4)
+                outcome = asker.open(contestant, workers * each_s, plan.scaling_s, seed=4)
                 rows[workers].append((contestant.cpu_us() - used) / len(outcome.due))
                 memory[workers] = [each.pss for each in contestant.memory()]
     cost = {workers: statistics.median(values) for workers, values in rows.items()}
     told = {
-        "rate": round(rate),
+        "rate_a_worker": round(each_s),
         "cpu_us_one": round(cost[1], 2),
         "cpu_us_two": round(cost[2], 2),
         "two_for_one": round(2 * cost[1] / cost[2], 3),
@@ -412,7 +412,8 @@ def markdown(results: dict[str, Any]) -> str:
         two = results["scaling"]
         costs = f"{two['cpu_us_one']:.1f} µs with one and {two['cpu_us_two']:.1f} µs with two"
         lines += ["", f"Two workers answer {two['two_for_one']:.2f} times what one does:"]
-        lines += [f"a call takes {costs} of processor time, at {two['rate']:,} calls a second."]
+        rate = f"{two['rate_a_worker']:,} calls a second for each"
+        lines += [f"a call takes {costs} of processor time, at {rate}."]
     lines += ["", f"`make bench`: {in_words(results['machine'])}.", ""]
     return "\n".join(lines)
 

@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 _UNREAD: Final = Question()
 
 
+def _told(_answered: object) -> None:
+    """The reply of what has been replied to."""
+
+
 def _itself(fields: Any) -> Any:
     return fields
 
@@ -62,7 +66,7 @@ class Answered:
         self.lookup: Final = lookup
         self.question: Final = question
         self.arrived: Final = arrived
-        self.reply: Final = reply
+        self.reply = reply
         self.transport: Final = transport
         self.elapsed = 0.0
 
@@ -161,7 +165,8 @@ class Lookup:
             question = read(asked, client=client, region=self._region, now=self._now())
         except MalformedCall as broken:
             self.refused(broken.field)
-            reply(broken)
+            # Not the one that was raised: its traceback holds who is told of it.
+            reply(MalformedCall(broken.field, str(broken)))
             return
         except Exception as broken:  # noqa: BLE001 - a fault of ours must not fail the call
             Answered(self, Question(), arrived, reply, transport)(self._screener.failed(broken))
@@ -199,8 +204,11 @@ class Lookup:
     def decided(self, answered: Answered) -> None:
         """There is a decision on what was asked."""
         answered.elapsed = self.clock() - answered.arrived
+        # Whoever is told keeps what it is told: held by it in turn, both would stay until a
+        # collection.
+        reply, answered.reply = answered.reply, _told
         try:
-            answered.reply(answered)
+            reply(answered)
         except Exception as broken:  # noqa: BLE001 - a transport's fault must not reach the reader
             log_where(log, "an answer could not be handed over", broken)
         if not self._answered:

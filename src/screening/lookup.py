@@ -187,7 +187,7 @@ class Lookup:
         try:
             if not may_be_shed(fields_of(asked), region=self._region):
                 return False
-            answered = Answered(self, _UNREAD, arrived, reply, "")
+            answered = Answered(self, _UNREAD, arrived, _told, "")
             answered.decision = Decision(SHED, None, overload.decision_id())
             answered.elapsed = self.clock() - arrived
             reply(answered)

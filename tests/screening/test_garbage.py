@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import time
 from pathlib import Path
 
@@ -57,6 +58,9 @@ async def test_a_call_leaves_no_cycle(index_url: str, tmp_path: Path) -> None:
         answered = [place.answered for place in await ask(then)]
         read = sum(isinstance(e, Answered) and e.decision.facts is not None for e in answered)
         assert read > 300
+        lookup.overload.late_at = -math.inf
+        answered += [place.answered for place in await ask(then)]
+        assert lookup.overload.shed > 300
         del answered
         assert gc.collect() < len(then) // 10
     finally:

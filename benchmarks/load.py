@@ -214,6 +214,8 @@ def run(
         serving(state, on=[answering], SCREENING_RULES_DIR=str(packs)) as contestant,
     ):
         if shape.open_loop:
+            # At the core's limit what records the answers would take it from who gives them.
+            contestant.record_on(asking)
             calls, most = overload(contestant, shape, folder, nation, asking)
             of = f"{CONNECTIONS} connections; one core decides {most:,.0f} calls a second"
             return calls, {"capacity": round(most)}, f"Open loop, {of}."

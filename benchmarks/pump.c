@@ -257,8 +257,10 @@ int main(int count, char **words)
             from->call = -1;
             idle[last++ % connections] = events[n].data.u32;
             settled++;
-            /* What is due goes first: answers wait in their sockets, calls must not. */
-            if (next < calls && (int64_t)due[next] <= call->done && first != last) break;
+            /* What is due goes first: answers wait in their sockets, calls must not. Once calls
+             * have to wait for connections each answer frees one, and none is to be put off. */
+            if (!was_full && next < calls && (int64_t)due[next] <= call->done && first != last)
+                break;
         }
     }
     FILE *out = fopen(words[5], "wb");

@@ -69,7 +69,8 @@ def _forms() -> tuple[frozenset[str], dict[str, frozenset[str]], frozenset[str]]
 
 
 _INTERNATIONAL, _BY_REGION, _ANYWHERE = _forms()
-_LONGEST: Final = max(map(len, _INTERNATIONAL | _ANYWHERE))
+LONGEST: Final = max(map(len, _INTERNATIONAL | _ANYWHERE))
+"""Digits beyond which nothing is an emergency number."""
 
 # Area code and emergency number: how a far-away control room is reached in China and India, and
 # how German networks route by district. No subscriber's number has these lengths there.
@@ -98,7 +99,7 @@ def is_emergency(text: str, *, region: str = "") -> bool:
     number in international form counts by its own country.
     """
     digits = text.removeprefix("+")
-    if digits.isdecimal() and len(digits) > _LONGEST:
+    if digits.isdecimal() and len(digits) > LONGEST:
         return False
     forms = _BY_REGION.get(region)
     if forms is None:

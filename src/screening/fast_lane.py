@@ -176,9 +176,9 @@ class _Waiting:
 
     def __init__(self, connection: "FastLane") -> None:
         self._connection = connection
-        self.answered: Answered | MalformedCall | None = None
+        self.answered: Answered | MalformedCall | bytes | None = None
 
-    def __call__(self, answered: Answered | MalformedCall) -> None:
+    def __call__(self, answered: Answered | MalformedCall | bytes) -> None:
         self.answered = answered
         if self._connection.waiting[0] is self:
             self._connection.write_answered()
@@ -294,13 +294,30 @@ class FastLane(HttpToolsProtocol):
                 self._hand_over(data[at:])
                 return
             at = whole
+            if post and arrived >= lane.lookup.overload.late_at:
+                shed = lane.lookup.shed_json(question, arrived)
+                if shed is not None:
+                    self._put(shed)
+                    continue
             client = lane.callers.client(head.bearer, self._client_address)
             place = _Waiting(self)
             waiting.append(place)
             if post:
-                lane.lookup.ask_json(question, client=client, arrived=arrived, reply=place)
+                lane.lookup.screen_json(question, client=client, arrived=arrived, reply=place)
             else:
                 lane.lookup.ask_query(question, client=client, arrived=arrived, reply=place)
+
+    def _put(self, body: bytes) -> None:
+        """Put an answer in the line that is there at once."""
+        lane = self.lane
+        if self.waiting or self._leaving or lane.closing:
+            place = _Waiting(self)
+            self.waiting.append(place)
+            place(body)
+            return
+        if not self.transport.is_closing():
+            head = lane.answer_head(self.server_state.default_headers)
+            self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
 
     def write_answered(self) -> None:
         """Write what is answered at the head of the line."""
@@ -318,9 +335,11 @@ class FastLane(HttpToolsProtocol):
             # Not from within a question that is being asked.
             self.loop.call_soon(self._unblock)
 
-    def _response(self, answered: Answered | MalformedCall, head: bytes, *, last: bool) -> bytes:
-        if isinstance(answered, Answered):
-            body = answered.body()
+    def _response(
+        self, answered: Answered | MalformedCall | bytes, head: bytes, *, last: bool
+    ) -> bytes:
+        if not isinstance(answered, MalformedCall):
+            body = answered if isinstance(answered, bytes) else answered.body()
             if not last:
                 return b"%b%d\r\n\r\n%b" % (head, len(body), body)
             return b"%b%d\r\nconnection: close\r\n\r\n%b" % (head, len(body), body)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from screening.access import Client
-from screening.answer import Answers
+from screening.answer import Answers, Form
 from screening.decision_id import RecentCalls
 from screening.logs import log_where
 from screening.metrics import Metrics
@@ -27,6 +27,7 @@ from screening.wire import (
     MalformedCall,
     fields_of_json,
     fields_of_query,
+    is_no_emergency,
     may_be_shed,
     read_fields,
     read_json,
@@ -120,6 +121,7 @@ class Lookup:
         self._now = now
         self._recent = RecentCalls()
         self.answers: Final = Answers()
+        self._shed_form: Final = Form(SHED, None, None)
         self._answered: list[Answered] = []
 
     def ask_json(
@@ -128,7 +130,26 @@ class Lookup:
         """The question in a JSON body, which arrived at `arrived` of `clock`."""
         if arrived >= self.overload.late_at and self._shed(fields_of_json, body, arrived, reply):
             return
+        self.screen_json(body, client=client, arrived=arrived, reply=reply, transport=transport)
+
+    def screen_json(
+        self, body: bytes, *, client: Client, arrived: float, reply: Reply, transport: str = "http"
+    ) -> None:
+        """The same, whether or not the loop is behind."""
         self._ask(read_json, body, client, arrived, reply, transport)
+
+    def shed_json(self, body: bytes, arrived: float) -> bytes | None:
+        """The answer to a call that is shed, None where it is to be screened: to be asked once of
+        each that comes to a loop that is behind.
+
+        Two thirds of what is left of such a call are the kernel's.
+        """
+        overload = self.overload
+        if not overload.sheds(arrived) or not (
+            is_no_emergency(body) or may_be_shed(fields_of_json(body), region=self._region)
+        ):
+            return None
+        return self._shed_form.fill(overload.decision_id(), int((self.clock() - arrived) * 1e6))
 
     def ask_query(
         self, query: bytes, *, client: Client, arrived: float, reply: Reply, transport: str = "http"
@@ -169,9 +190,11 @@ class Lookup:
             reply(MalformedCall(broken.field, str(broken)))
             return
         except Exception as broken:  # noqa: BLE001 - a fault of ours must not fail the call
+            self.overload.screening += 1
             Answered(self, Question(), arrived, reply, transport)(self._screener.failed(broken))
             return
         answered = Answered(self, question, arrived, reply, transport)
+        self.overload.screening += 1
         self._screener.screen(question, arrived=arrived, done=answered)
 
     def _shed(
@@ -182,7 +205,7 @@ class Lookup:
         Nobody observes it: `Overload` counts it and tells of it.
         """
         overload = self.overload
-        if not overload.sheds():
+        if not overload.sheds(arrived):
             return False
         try:
             if not may_be_shed(fields_of(asked), region=self._region):
@@ -204,6 +227,7 @@ class Lookup:
     def decided(self, answered: Answered) -> None:
         """There is a decision on what was asked."""
         answered.elapsed = self.clock() - answered.arrived
+        self.overload.screening -= 1
         # Whoever is told keeps what it is told: held by it in turn, both would stay until a
         # collection.
         reply, answered.reply = answered.reply, _told

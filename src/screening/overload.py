@@ -2,9 +2,11 @@
 
 A tick is due every `TICK_SECONDS`. A loop that is behind it by more than the limit has calls in
 its sockets that have waited as long, and screening all of them makes those behind them wait even
-longer. From then on, until the lag has stayed under half of the limit for `CALM_TICKS`, a tick's
-first `SCREENED_A_TICK` calls are screened and the others shed: so a loop that was held up once,
-or by something other than calls, sheds nothing that it could have screened in time.
+longer. From then on a call is shed that comes while `SCREENED_AT_ONCE` others are being screened,
+or after so many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and
+the lag stayed under half of the limit. So many are on their way at once where the loop or the index
+is behind, and nowhere else: a loop that was held up once, or by something other than calls, sheds
+nothing that it could have screened in time.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from rules.verdict import Action, Cause, Verdict
 
 TICK_SECONDS: Final = 0.005
 CALM_TICKS: Final = 20
-SCREENED_A_TICK: Final = 32
+SCREENED_AT_ONCE: Final = 64
 _WINDOW_TICKS: Final = 200
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -42,6 +44,8 @@ class Overload:
     ) -> None:
         self.late_at = inf
         """A call that arrives at this instant or later comes to a loop that is behind."""
+        self.screening = 0
+        """Calls that are being screened, for who screens them to say."""
         self.shed = 0
         self._limit = limit_seconds
         self._told = told
@@ -51,6 +55,7 @@ class Overload:
         self._lagging = False
         self._calm = 0
         self._screened = 0
+        """Since the last tick."""
         self._told_of = 0
         self._worst = [0.0, 0.0]
         self._ticks = 0
@@ -71,7 +76,7 @@ class Overload:
 
     @property
     def lagging(self) -> bool:
-        """Whether calls beyond a tick's first are shed."""
+        """Whether calls are shed that come while too many are being screened."""
         return self._lagging
 
     @property
@@ -79,17 +84,20 @@ class Overload:
         """The worst lag of the last one to two seconds, in seconds."""
         return max(self._worst)
 
-    def sheds(self) -> bool:
+    def sheds(self, arrived: float) -> bool:
         """Whether a call that came at `late_at` or later is shed; to be asked once of each."""
         if not self._lagging:
-            self._lagging = True
-            self.late_at = -inf
-            self._calm = 0
-            self._screened = 0
-        if self._screened < SCREENED_A_TICK:
-            self._screened += 1
-            return False
-        return True
+            self._begin()
+        if self.screening >= SCREENED_AT_ONCE:
+            return True
+        # Where no index is asked none is ever on its way.
+        self._screened += 1
+        return self._screened > SCREENED_AT_ONCE and arrived > self._due + self._limit
+
+    def _begin(self) -> None:
+        self._lagging = True
+        self.late_at = -inf
+        self._calm = 0
 
     def decision_id(self) -> str:
         """An id for a call that is shed, of the form of all others."""
@@ -103,25 +111,25 @@ class Overload:
         if self._ticks % _WINDOW_TICKS == 0:
             self._worst = [0.0, self._worst[0]]
         self._worst[0] = max(self._worst[0], lag)
+        shed = self.shed - self._told_of
         if self._limit:
-            self._judge(lag)
-        self._screened = 0
-        if self.shed != self._told_of:
-            shed, self._told_of = self.shed - self._told_of, self.shed
+            self._judge(lag, shed=shed > 0)
+        if shed:
+            self._told_of = self.shed
             self._told(shed)
         self._due = now + TICK_SECONDS
+        self._screened = 0
         if self._limit and not self._lagging:
             self.late_at = self._due + self._limit
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
-    def _judge(self, lag: float) -> None:
-        if lag > self._limit:
-            self._lagging = True
-            self.late_at = -inf
-            self._calm = 0
-        elif self._lagging:
-            self._calm = self._calm + 1 if lag < self._limit / 2 else 0
-            self._lagging = self._calm < CALM_TICKS
+    def _judge(self, lag: float, *, shed: bool) -> None:
+        if not self._lagging:
+            if lag > self._limit:
+                self._begin()
+            return
+        self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
+        self._lagging = self._calm < CALM_TICKS
 
 
 class OverloadCounts(Collector):
@@ -141,7 +149,7 @@ class OverloadCounts(Collector):
         for name, meaning, value in (
             (
                 "screening_overloaded",
-                "1 while calls beyond the first of each tick are shed.",
+                "1 while calls are shed that come when too many are being screened.",
                 float(overload.lagging),
             ),
             (

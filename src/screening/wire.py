@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from consent.emergency import is_emergency
+from consent.emergency import LONGEST, is_emergency
 from consent.number import parse_number
 from rules.call import NO_NUMBER
 from rules.verdict import Action
@@ -105,6 +105,15 @@ def fields_of_query(query: bytes) -> dict[str, Any]:
         if number is not None and number[:1] == " ":
             fields[name] = "+" + number[1:].lstrip(" ")
     return fields
+
+
+_LONG_CALLED: Final = re.compile(rb'"called"\s*:\s*"\+?[0-9]{%d,}"' % (LONGEST + 1))
+
+
+def is_no_emergency(body: bytes) -> bool:
+    """Whether a JSON body shows at a glance that it asks for no emergency call: what it does not
+    show, `may_be_shed` finds."""
+    return body[:1] == b"{" and b'"dialled"' not in body and _LONG_CALLED.search(body) is not None
 
 
 def may_be_shed(fields: Any, *, region: str) -> bool:

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.running import Running
 
+from consent.emergency import is_emergency
 from screening.contract import FIELDS
+from screening.wire import is_no_emergency
 
 HOSTILE = settings(
     max_examples=150,
@@ -209,3 +211,34 @@ def test_the_log_is_clean(service: Running) -> None:
     log = service.log
     assert not FORBIDDEN.search(log), log[-3000:]
     assert "441632960001" not in log
+
+
+EMERGENCY_FORMS = st.sampled_from(
+    ["112", "911", "+86110", "0086119", "+8610110", "010110", "+861011012", "urn:service:sos",
+     "sip:112@example.org", "tel:+49112", "00112", "1" * 40, "+1", ""]
+)  # fmt: skip
+
+
+@given(
+    st.one_of(EMERGENCY_FORMS, st.text("+0123456789", max_size=18), st.text(max_size=20)),
+    st.dictionaries(st.sampled_from(NAMES), scalars, max_size=4),
+)
+@settings(max_examples=300, deadline=None)
+def test_what_is_shed_at_a_glance_is_no_emergency(called: str, more: dict[str, Any]) -> None:
+    """A body that shows a long called number and no dialled one asks for none in any region."""
+    fields = {**more, "called": called}
+    region = fields.get("region")
+    if is_no_emergency(orjson.dumps(fields)):
+        assert "dialled" not in fields
+        for where in ("", "CN", "US", region if isinstance(region, str) else "DE"):
+            assert not is_emergency(called, region=where)
+
+
+def test_most_calls_are_seen_to_be_no_emergency_at_a_glance() -> None:
+    """And a called number that only a text of the caller's holds is none."""
+    assert is_no_emergency(b'{"calling":"+8613800138000","called":"+8613800138001"}')
+    assert is_no_emergency(b'{ "called" : "008613800138001" }')
+    hidden = orjson.dumps({"display_name": '"called":"+8613800138001"', "called": "110"})
+    for body in (hidden, b'["called":"+8613800138001"]', b"", b'{"called":8613800138001}',
+                 b'{"called":"+8613800138001","dialled":"110"}'):  # fmt: skip
+        assert not is_no_emergency(body)

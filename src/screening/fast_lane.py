@@ -309,15 +309,9 @@ class FastLane(HttpToolsProtocol):
 
     def _put(self, body: bytes) -> None:
         """Put an answer in the line that is there at once."""
-        lane = self.lane
-        if self.waiting or self._leaving or lane.closing:
-            place = _Waiting(self)
-            self.waiting.append(place)
-            place(body)
-            return
-        if not self.transport.is_closing():
-            head = lane.answer_head(self.server_state.default_headers)
-            self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        place = _Waiting(self)
+        self.waiting.append(place)
+        place(body)
 
     def write_answered(self) -> None:
         """Write what is answered at the head of the line."""

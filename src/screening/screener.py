@@ -14,12 +14,12 @@ from typing import Final, Protocol, cast
 from consent import index
 from consent.calling import CallingSide
 from consent.category import BIT
-from consent.facts import UNKNOWN, Facts
+from consent.facts import Facts
 from rules.bind import bind
 from rules.call import NO_CONDUCT, Call, Conduct
 from rules.explanation import explain
 from rules.loading import Packs
-from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet
+from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet, evaluate
 from rules.safeguard import safeguard
 from rules.verdict import Action, Cause, Verdict
 from screening.decision_id import decision_id
@@ -249,7 +249,7 @@ class Screener:
         bind(call, side)
         call.dnc_lists = dnc.state(call.called.country, call.at)
         call.conduct = self.conduct
-        verdict = ruleset.before_facts(call, UNKNOWN)
+        verdict = evaluate(ruleset, call)
         if verdict is not NEED_FACTS:
             decision.verdict = verdict
             # Not needed to decide, but a trace shows values, and they shall be the real ones.
@@ -270,9 +270,7 @@ class Screener:
         decision.facts_seconds = self._clock() - waiting.started
         try:
             if decision.verdict is NOTHING_LOADED:
-                unknown = facts.unknown
-                walk = ruleset.walk_without(unknown) if unknown else ruleset.with_facts
-                decision.verdict = cast("Verdict", walk(call, facts))
+                decision.verdict = cast("Verdict", evaluate(ruleset, call, facts))
             if question.explain:
                 degraded = decision.verdict.degraded
                 decision.verdict = replace(explain(ruleset, call, facts), degraded=degraded)

@@ -112,8 +112,19 @@ _LONG_CALLED: Final = re.compile(rb'"called"\s*:\s*"\+?[0-9]{%d,}"' % (LONGEST +
 
 def is_no_emergency(body: bytes) -> bool:
     """Whether a JSON body shows at a glance that it asks for no emergency call: what it does not
-    show, `may_be_shed` finds."""
-    return body[:1] == b"{" and b'"dialled"' not in body and _LONG_CALLED.search(body) is not None
+    show, `may_be_shed` finds.
+
+    One object, no escapes, one called number of digits alone, longer than any emergency number.
+    """
+    return (
+        body[:1] == b"{"
+        and body[-1:] == b"}"
+        and body.count(b"{") == 1
+        and body.count(b'"called"') == 1
+        and b"\\" not in body
+        and b'"dialled"' not in body
+        and _LONG_CALLED.search(body) is not None
+    )
 
 
 def may_be_shed(fields: Any, *, region: str) -> bool:

@@ -2,7 +2,7 @@
 
 The source is what is read, tested and shipped, and what runs where nobody compiled it. Compiled, a
 worker needs two fifths of the processor time for a call, without the kernel's, and the recorder
-about half; answers are the same. An operator's image compiles what it has installed; a
+five sixths; answers are the same. An operator's image compiles what it has installed; a
 checkout compiles a copy, so that an edited file is never behind the one that runs:
 
     python -m screening.compiled                  # the installed packages, in place

@@ -112,6 +112,23 @@ def test_single_events_are_counted_one_by_one(drawn: list[Any], later: float) ->
         assert party.at(now) == party.at(now + soon - 1)
 
 
+@given(events, st.floats(0, 86_400), st.booleans())
+def test_reading_takes_nothing_away_and_adds_nothing(
+    drawn: list[Any], later: float, back: bool
+) -> None:
+    """A party with sketches that is read, or kept, after every event holds what one does that is
+    read at the end, also where the clock went back by less than a slot."""
+    read, unread, now = grown(), grown(), 0.0
+    for n, (at, bits, called) in enumerate(sorted(drawn)):
+        now = at - 4 * (n % 2) if back else at
+        read.add(now, bits, called)
+        unread.add(now, bits, called)
+        read.at(now) if n % 3 else read.state()
+    now += later
+    for one, other in zip(read.at(now), unread.at(now), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
 def test_distinct_numbers_are_within_two_percent_at_the_95th_percentile() -> None:
     """Over many parties and sizes, called over several slots and with repeats."""
     drawn = random.Random(7)

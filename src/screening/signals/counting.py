@@ -8,7 +8,6 @@ Invariants:
   slide; that it is all there is said only once it is.
 """
 
-import heapq
 import logging
 import os
 import threading
@@ -31,7 +30,7 @@ from screening.decision_id import RecentCalls
 from screening.logs import log_where
 from screening.recording.outbox import OWN, SHARED
 from screening.signals import tally as kinds
-from screening.signals.tally import Key, Tally
+from screening.signals.tally import Tally
 from screening.signals.view import FILE, place, write
 from screening.signals.windows import (
     ANSWERED,
@@ -40,6 +39,8 @@ from screening.signals.windows import (
     ENDED,
     REFUSED,
     SHORT,
+    Key,
+    Party,
     next_change,
     values,
 )
@@ -188,7 +189,9 @@ class Publisher:
         self._store = ConductStore(url, node=node) if url else None
         self._clock = clock
         self._wall = wall
-        self._due: list[tuple[float, str, Any]] = []
+        self._due: dict[int, list[Party]] = {}
+        """Parties that slide, by when they do, in turns."""
+        self._looked = int(clock() / EVERY_SECONDS)
         self._file: dict[str, dict[int, bytes]] = {"entity": {}, "block": {}, "trunk": {}}
         self._signals: dict[int, tuple[bytes | None, bool]] = {}
         self._rang: list[tuple[int, int, float, str]] = []
@@ -218,12 +221,13 @@ class Publisher:
 
     def turn(self) -> None:
         """Gather what has changed, or slides, and write the workers' file."""
-        now, changed = self._clock(), self._counting.tally.changed
-        while self._due and self._due[0][0] <= now and len(changed) < MOST_AT_ONCE:
-            due, kind, key = heapq.heappop(self._due)
-            party = self._counting.tally.tables[kind].find(key)
-            if party is not None and party.due == due:
-                changed[kind, key] = party
+        now, tally = self._clock(), self._counting.tally
+        changed = tally.changed
+        while self._looked < int(now / EVERY_SECONDS) and len(changed) < MOST_AT_ONCE:
+            for party in self._due.pop(self._looked, ()):
+                if 0 < party.due <= now and not party.waits:
+                    tally.change(party)
+            self._looked += 1
         with self._lock:
             file_changed = self._gather(now)
             rang, self._counting.rang = self._counting.rang, []
@@ -235,37 +239,41 @@ class Publisher:
                 self._repairing = set()
         if lost:
             self._repairing |= lost
-            for number, party in self._counting.tally.tables[kinds.CALLING].items():
+            for number, party in tally.tables[kinds.CALLING].items():
                 if party.told and shard_of(int(number)) in lost:
                     party.told = 0.0
-                    changed[kinds.CALLING, number] = party
+                    if not party.waits:
+                        tally.change(party)
         if self._begun:
             self._write_file(changed=file_changed, now=now)
         self._wake.set()
 
     def _gather(self, now: float) -> bool:
-        tally, file_changed = self._counting.tally, False
-        changed = tally.changed
-        for _ in range(min(MOST_AT_ONCE, len(changed))):
-            (kind, key), party = next(iter(changed.items()))
-            del changed[kind, key]
-            if party.events is not None and not party.told and len(party.events) < PUBLISHED_FROM:
+        changed, file_changed = self._counting.tally.changed, False
+        parties = changed[:MOST_AT_ONCE]
+        del changed[:MOST_AT_ONCE]
+        for party in parties:
+            party.waits = False
+            if party.forgotten:
+                continue
+            if party.rings is None and not party.told and len(party.events) < PUBLISHED_FROM:
                 continue
             held = values(party.at(now))
             packed = pack(held) if held != NOTHING else None
-            if kind == kinds.CALLING:
+            if party.kind == kinds.CALLING:
                 renewed = not party.told or now - party.told > RENEWED_SECONDS
                 if renewed or packed is None:
                     party.told = now if packed else 0.0
                 # What waits still may have been the one that renews.
-                renewed |= self._signals.get(key, _NEVER)[1]  # type: ignore[arg-type]
-                self._signals[key] = packed, renewed  # type: ignore[index]
+                number = int(party.key)
+                renewed |= self._signals.get(number, _NEVER)[1]
+                self._signals[number] = packed, renewed
             else:
-                file_changed |= self._put(kind, place(key), packed)
+                file_changed |= self._put(party.kind, place(party.key), packed)
             soon = next_change(party, now)
             party.due = now + soon if soon else 0.0
             if soon:
-                heapq.heappush(self._due, (party.due, kind, key))
+                self._due.setdefault(int(party.due / EVERY_SECONDS), []).append(party)
         return file_changed
 
     def _put(self, kind: str, at: int, packed: bytes | None) -> bool:

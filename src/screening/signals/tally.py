@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from screening.signals.windows import LONGEST, Party
+from screening.signals.windows import LONGEST, Key, Party
 
 CALLING, ENTITY, BLOCK, TRUNK = "calling", "entity", "block", "trunk"
 KINDS: Final = (CALLING, ENTITY, BLOCK, TRUNK)
@@ -22,15 +22,14 @@ MOST_GROWN: Final = 2_000
 
 _ESTABLISHED: Final = 3
 
-Key = int | str
-
 
 class Table:
     """The parties of one kind."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, kind: str = "") -> None:
         self.forgotten = 0
         self._most = most
+        self._kind = kind
         self._established: OrderedDict[Key, Party] = OrderedDict()
         self._probation: OrderedDict[Key, Party] = OrderedDict()
 
@@ -41,17 +40,21 @@ class Table:
         return self._established.get(key) or self._probation.get(key)
 
     def party(self, key: Key) -> Party:
-        """The party of a key, remembered from now on."""
+        """The party of a key, remembered from now on.
+
+        One that waits to be published has been heard of so lately that it keeps its place.
+        """
         party = self._established.get(key)
         if party is not None:
-            self._established.move_to_end(key)
+            if not party.waits:
+                self._established.move_to_end(key)
             return party
         party = self._probation.get(key)
         if party is None:
             if len(self) >= self._most:
                 self._forget()
-            party = self._probation[key] = Party()
-        elif party.events is None or len(party.events) >= _ESTABLISHED - 1:
+            party = self._probation[key] = Party(self._kind, key)
+        elif party.rings is not None or len(party.events) >= _ESTABLISHED - 1:
             self._established[key] = self._probation.pop(key)
         else:
             self._probation.move_to_end(key)
@@ -59,19 +62,23 @@ class Table:
 
     def _forget(self) -> None:
         self.forgotten += 1
-        (self._probation or self._established).popitem(last=False)
+        _, party = (self._probation or self._established).popitem(last=False)
+        party.forgotten = True
 
     def drop(self, key: Key) -> bool:
         """Forget one; whether it was there."""
-        found = self._established.pop(key, None) or self._probation.pop(key, None)
-        return found is not None
+        party = self._established.pop(key, None) or self._probation.pop(key, None)
+        if party is None:
+            return False
+        party.forgotten = True
+        return True
 
     def items(self) -> Iterator[tuple[Key, Party]]:
         yield from self._established.items()
         yield from self._probation.items()
 
-    def put(self, key: Key, party: Party, *, established: bool) -> None:
-        (self._established if established else self._probation)[key] = party
+    def put(self, party: Party, *, established: bool) -> None:
+        (self._established if established else self._probation)[party.key] = party
 
     def state(self) -> list[Any]:
         return [
@@ -84,31 +91,41 @@ class Tally:
     """Every party's calls."""
 
     def __init__(self, *, most: dict[str, int] | None = None, most_grown: int = MOST_GROWN) -> None:
-        self.tables: Final = {kind: Table((most or MOST)[kind]) for kind in KINDS}
-        self.changed: Final[dict[tuple[str, Key], Party]] = {}
-        """Those with something new since they were published."""
+        self.tables: Final = {kind: Table((most or MOST)[kind], kind) for kind in KINDS}
+        self.changed: Final[list[Party]] = []
+        """Those with something new since they were published, each once."""
         self._most_grown = most_grown
-        self._grown: OrderedDict[tuple[str, Key], Party] = OrderedDict()
+        self._grown: OrderedDict[Party, None] = OrderedDict()
 
     def add(self, kind: str, key: Key, now: float, bits: int, called: int) -> None:
         """Count an event of a party."""
         party = self.tables[kind].party(key)
-        name = (kind, key)
-        if party.events is None:
-            self._grown.move_to_end(name)
         if party.add(now, bits, called):
-            party.grow()
-            self._grown[name] = party
-            if len(self._grown) > self._most_grown:
-                (other, its), _ = self._grown.popitem(last=False)
-                self.tables[other].drop(its)
-                self.changed.pop((other, its), None)
-        self.changed[name] = party
+            self._grow(party)
+        if not party.waits:
+            self.change(party)
+            if party.rings is not None:
+                self._grown.move_to_end(party)
+
+    def change(self, party: Party) -> None:
+        """A party is to be published."""
+        party.waits = True
+        self.changed.append(party)
+
+    def _grow(self, party: Party) -> None:
+        party.grow()
+        self._grown[party] = None
+        if len(self._grown) > self._most_grown:
+            other, _ = self._grown.popitem(last=False)
+            if not other.forgotten:
+                self.tables[other.kind].drop(other.key)
 
     def drop(self, kind: str, key: Key) -> bool:
         """Forget a party's counts; whether there were any."""
-        self._grown.pop((kind, key), None)
-        self.changed.pop((kind, key), None)
+        party = self.tables[kind].find(key)
+        if party is None:
+            return False
+        self._grown.pop(party, None)
         return self.tables[kind].drop(key)
 
     def state(self, now: float) -> dict[str, Any]:
@@ -122,8 +139,8 @@ class Tally:
         for kind, parts in state["tables"].items():
             for established, part in zip((True, False), parts, strict=True):
                 for key, kept in part:
-                    party = Party.restored(kept, ahead=ahead)
-                    self.tables[kind].put(key, party, established=established)
-                    self.changed[kind, key] = party
-                    if party.events is None:
-                        self._grown[kind, key] = party
+                    party = Party.restored(kind, key, kept, ahead=ahead)
+                    self.tables[kind].put(party, established=established)
+                    self.change(party)
+                    if party.rings is not None:
+                        self._grown[party] = None

@@ -10,12 +10,12 @@ from typing import Any, Final
 from consent.index import layout
 from consent.index.address import parse_servers
 from consent.index.fault import IndexUnavailable
-from consent.index.servers import ServerError, open_servers
+from consent.index.servers import ServerError, exchange, open_servers
 from consent.terms import MOST_CALLS
 
 KEPT_SECONDS: Final = 8 * 86_400
 FREQUENCY_SECONDS: Final = 31 * 86_400
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 1_000
 
 _APPEND: Final = """
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
@@ -45,61 +45,61 @@ class ConductStore:
     def write_signals(self, packed: Mapping[int, tuple[bytes | None, bool]]) -> None:
         """The signals of calling numbers by number, and whether they are to live `KEPT_SECONDS`
         from now on; None takes them away."""
-        numbers = list(packed.items())
-        for start in range(0, len(numbers), _AT_ONCE):
-            with self._pipeline() as pipe:
-                for number, (value, renewed) in numbers[start : start + _AT_ONCE]:
-                    key = layout.signals_key(number)
-                    if value is None:
-                        pipe.hdel(key, self._node)
-                    else:
-                        pipe.hset(key, self._node, value)
-                        if renewed:
-                            pipe.expire(key, KEPT_SECONDS)
+        commands: list[tuple[str | bytes | int, ...]] = []
+        for number, (value, renewed) in packed.items():
+            key = layout.signals_key(number)
+            if value is None:
+                commands.append(("HDEL", key, self._node))
+                continue
+            commands.append(("HSET", key, self._node, value))
+            if renewed:
+                commands.append(("EXPIRE", key, KEPT_SECONDS))
+        self._carry_out(commands)
 
     def write_calls(self, calls: Sequence[tuple[int, int, float, str]]) -> None:
         """Commercial calls that rang: called number, entity, instant (epoch seconds), id of the
         decision, "" for a call that nobody can ask about again. Written again, it is there once.
         """
-        for start in range(0, len(calls), _AT_ONCE):
-            with self._pipeline() as pipe:
-                for called, entity, at, decision_id in calls[start : start + _AT_ONCE]:
-                    pipe.eval(
-                        _APPEND,
-                        1,
-                        layout.frequency_key(called),
-                        layout.calls_field(entity),
-                        layout.pack_call(at, decision_id),
-                        4 * MOST_CALLS,
-                        FREQUENCY_SECONDS,
-                    )
+        self._carry_out(
+            [
+                (
+                    "EVAL",
+                    _APPEND,
+                    1,
+                    layout.frequency_key(called),
+                    layout.calls_field(entity),
+                    layout.pack_call(at, decision_id),
+                    4 * MOST_CALLS,
+                    FREQUENCY_SECONDS,
+                )
+                for called, entity, at, decision_id in calls
+            ]
+        )
 
     def lost(self) -> list[int]:
         """The shards that do not say that this recorder's signals are there."""
         with self._faults():
-            pipe = self._server.pipeline(transaction=False)
-            for shard in range(layout.SHARDS):
-                pipe.hget(layout.conduct_key(shard), b"g." + self._node)
-            return [shard for shard, found in enumerate(pipe.execute()) if found is None]
+            mine = b"g." + self._node
+            asked = [("HGET", layout.conduct_key(shard), mine) for shard in range(layout.SHARDS)]
+            found = exchange(self._server, asked)
+            return [shard for shard, each in enumerate(found) if each is None]
 
     def beat(self, at: float) -> None:
         """Say in every shard that all that this recorder knows was there at `at`."""
-        now = b"%d" % at
-        with self._pipeline() as pipe:
-            for shard in range(layout.SHARDS):
-                pipe.hset(layout.conduct_key(shard), mapping={b"g": now, b"g." + self._node: now})
+        said = (b"g", b"%d" % at, b"g." + self._node, b"%d" % at)
+        self._carry_out(
+            [("HSET", layout.conduct_key(shard), *said) for shard in range(layout.SHARDS)]
+        )
 
     def read_signals(self, number: int) -> list[bytes]:
         """The signals of a calling number, of each node that wrote some."""
         with self._faults():
             return list(self._server.hvals(layout.signals_key(number)))
 
-    @contextmanager
-    def _pipeline(self) -> Any:
+    def _carry_out(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> None:
         with self._faults():
-            pipe = self._server.pipeline(transaction=False)
-            yield pipe
-            pipe.execute()
+            for start in range(0, len(commands), _AT_ONCE):
+                exchange(self._server, commands[start : start + _AT_ONCE])
 
     @contextmanager
     def _faults(self) -> Any:

@@ -4,6 +4,7 @@ One server and what sentinels watch are a client of redis-py. A cluster is one c
 the map of the shards: every command of ours is about one shard, that of its first key.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal, Self
 
 import redis
@@ -15,6 +16,7 @@ from redis.sentinel import Sentinel
 
 from consent.index.address import Address, Kind, Servers
 from consent.index.layout import SHARDS, TAGS
+from consent.index.link import encode_command
 from consent.index.topology import read_slots
 
 ServerError = redis.RedisError
@@ -75,6 +77,42 @@ def primaries(client: Client, servers: Servers) -> dict[str, Client]:
 def routes(client: Client, servers: Servers) -> tuple[str, ...]:
     """The name of the node of each shard. Raises ServerError."""
     return client.route() if isinstance(client, Cluster) else (servers.name,) * SHARDS
+
+
+def exchange(client: Client, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
+    """The replies to commands sent together, as servers gave them. Raises the first error of any.
+
+    Past redis-py's pipeline, where commands are many: it takes four times as long for each.
+    """
+    if isinstance(client, Cluster):
+        pipe = client.pipeline(transaction=False)
+        for words in commands:
+            pipe.execute_command(*words)
+        return pipe.execute()
+    packed = b"".join([encode_command(*words) for words in commands])
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        answers: list[Any] = connection.retry.call_with_retry(
+            lambda: _answers(connection, packed, len(commands)),
+            lambda _: connection.disconnect(),
+        )
+    finally:
+        pool.release(connection)
+    return answers
+
+
+def _answers(connection: Any, packed: bytes, count: int) -> list[Any]:
+    answers, failed = [], None
+    connection.send_packed_command([packed])
+    for _ in range(count):
+        try:
+            answers.append(connection.read_response())
+        except redis.ResponseError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return answers
 
 
 class Cluster(CoreCommands):

@@ -7,6 +7,7 @@ from typing import Final
 from consent.event import CALLER_KINDS, Event
 from consent.index import SHARDS, IndexLost, IndexStore
 from consent.index.layout import shard_of
+from consent.index.target import unreadable
 from consent.record import ListKind, Record
 
 MOST_WAITING: Final = 2_000
@@ -21,7 +22,28 @@ def catch_up(record: Record, store: IndexStore) -> int:
     RecordUnavailable.
     """
     last = record.ledger.last_sequence()
-    reached = store.sequences()
+    return _bring(record, store, last, store.sequences())
+
+
+def follow(record: Record, store: IndexStore) -> int:
+    """`catch_up` of an index whose lists are looked at, too: it is asked once for both.
+
+    Raises also IndexLost where a do-not-call list in force is not readable in every shard.
+    """
+    in_force = [
+        (each.id, each.active.generation)
+        for each in record.catalogue.lists()
+        if each.kind is ListKind.DNC and each.active is not None
+    ]
+    last = record.ledger.last_sequence()
+    stamps = store.present()
+    _bring(record, store, last, [stamp.sequence for stamp in stamps])
+    if unreadable(stamps, in_force):
+        raise IndexLost("a list in force is not readable in every shard of the index")
+    return last
+
+
+def _bring(record: Record, store: IndexStore, last: int, reached: list[int]) -> int:
     behind = min(reached)
     if last > behind:
         store.apply_to(record.ledger.events(behind), reached)
@@ -125,13 +147,3 @@ def attach(record: Record, store: IndexStore, *, new_epoch: str) -> str:
         return new_epoch
     store.attach(epoch)
     return epoch
-
-
-def lacks_lists(record: Record, store: IndexStore) -> bool:
-    """Whether a do-not-call list in force is not readable in every shard."""
-    in_force = [
-        (each.id, each.active.generation)
-        for each in record.catalogue.lists()
-        if each.kind is ListKind.DNC and each.active is not None
-    ]
-    return bool(store.unreadable(in_force))

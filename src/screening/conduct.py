@@ -166,7 +166,7 @@ class Conduct:
         since, least = self._clock() - longest, math.ceil(min(first, default=1))
         accused = set(self.record.complaints.accused(since=since, least=least))
         accused |= {(each.party, each.jurisdiction) for each in self.record.steps.all()}
-        registry = Registry(self.record.entities.all())
+        registry = Registry(self.record.entities.all() if accused else ())
         taken = []
         for party, jurisdiction in sorted(accused):
             entity = registry.entity_of(party.number) if party.number else None

@@ -5,13 +5,14 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-from consent.index import IndexLost, IndexUnavailable
-from consent.projection import catch_up, catch_up_beside, lacks_lists
-from consent.record import RecordError, RecordUnavailable
+from consent.index import IndexLost, IndexStore, IndexUnavailable
+from consent.projection import catch_up_beside, follow
+from consent.record import Record, RecordError, RecordUnavailable
 from screening.embedded import EmbeddedServerError
 from screening.state import State
 
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 1.0
 """How long a server may take to answer: a frozen one must not hold up what follows it."""
+
+OPENED_SECONDS: Final = 10.0
+"""How long an index server goes by what it was when it was opened: it may be given settings later
+that it must not have."""
 
 REVIVE_SECONDS: Final = 5.0
 """From one attempt to start the embedded server anew to the next: its data may be beyond use."""
@@ -43,6 +48,10 @@ class Keeper:
         self._clock = clock
         self._remains, self._remains_since = "", 0.0
         self._running: set[asyncio.subprocess.Process] = set()
+        self._alone = threading.Lock()
+        self._opened = contextlib.ExitStack()
+        self._store: IndexStore | None = None
+        self._open_until = 0.0
         self.epoch = ""
         self.applied = 0
         self.gone = False
@@ -86,17 +95,40 @@ class Keeper:
         return failure
 
     def _follow(self) -> None:
-        record = self._state.record()
-        with self._state.index(timeout_s=ANSWER_SECONDS) as store:
-            applied = catch_up(record, store)
-            catch_up_beside(record, store)
-            if lacks_lists(record, store):
-                raise IndexLost("a list in force is not readable in every shard of the index")
-            self.epoch, self.applied = store.attached, applied
+        with self._alone:
+            record = self._state.record()
+            try:
+                store = self._index(record)
+                applied = follow(record, store)
+                catch_up_beside(record, store)
+            except BaseException:
+                self._close()
+                raise
+        self.epoch, self.applied = store.attached, applied
         remains = record.indexes.remains()
         if remains != self._remains:
             self._remains, self._remains_since = remains, self._clock()
         record.ledger.finish_erasures(applied)
+
+    def _index(self, record: Record) -> IndexStore:
+        """The index in force, which stays open: to open it asks each server what it is."""
+        store = self._store
+        now = time.monotonic()
+        if (
+            store is None
+            or now >= self._open_until
+            or store.attached != record.indexes.epochs().in_force
+        ):
+            self._close()
+            store = self._store = self._opened.enter_context(
+                self._state.index(timeout_s=ANSWER_SECONDS)
+            )
+            self._open_until = now + OPENED_SECONDS
+        return store
+
+    def _close(self) -> None:
+        self._store = None
+        self._opened.close()
 
     async def run(self, *words: str) -> str:
         """Run a command of ours on the same state, apart; the answer is what went wrong or ""."""
@@ -130,3 +162,8 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             await process.wait()
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        with self._alone:
+            self._close()

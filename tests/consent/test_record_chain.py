@@ -236,6 +236,7 @@ def test_migrated(tmp_path: Path, keyring: Keyring) -> None:
     fill(record, 5)
     with record._database.write() as connection:
         for statement in (
+            "DROP INDEX ix_event_steps",
             "ALTER TABLE event DROP COLUMN hash",
             "ALTER TABLE event DROP COLUMN recorded_us",
             "DROP TABLE notice",

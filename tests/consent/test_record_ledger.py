@@ -394,3 +394,26 @@ def test_the_first_ledgers_had_no_evidence() -> None:
     body = {"entity": 1, "categories": ["loans"], "expires": 0}
     held = Held.of([Event(1, 0.0, EventKind.CONSENT_GRANTED, 447700900123, body)])
     assert (held.consents[1].categories, held.consents[1].evidence) == (("loans",), {})
+
+
+def test_steps_are_found_by_index(tmp_path: Path, keyring: Keyring) -> None:
+    """They are looked for every ten seconds: the ledger, a nation's, is not read through. Of SQLite
+    alone: of a few rows PostgreSQL reads the table whatever indexes there are."""
+    record = Record.open(str(tmp_path / "record.db"), keyring=keyring)
+    engine = record.ledger._database._engine
+    plans: list[str] = []
+
+    def explain(
+        connection: sa.Connection, _cursor: Any, words: str, values: Any, _context: Any, _many: bool
+    ) -> None:
+        driver = connection.connection.dbapi_connection
+        assert driver is not None
+        if words.startswith("SELECT event."):
+            rows = driver.execute(f"EXPLAIN QUERY PLAN {words}", values)
+            plans.append(" ".join(row[3] for row in rows))
+
+    sa.event.listen(engine, "before_cursor_execute", explain)
+    assert record.steps.all() == []
+    assert len(plans) == 1
+    assert "ix_event_steps" in plans[0], plans[0]
+    record.close()

@@ -21,6 +21,7 @@ from consent.index.events import EventWriter
 from consent.index.fault import IndexRefused
 from consent.index.generations import ListWriter, Progress
 from consent.index.servers import primaries, routes
+from consent.index.target import unreadable
 
 _KEYS_A_SLICE: Final = 1000
 """Deleted together: an answer of a call waits behind it."""
@@ -99,12 +100,7 @@ class IndexStore(ListWriter, EventWriter):
 
     def unreadable(self, generations: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Those of some (list, generation) that not every shard says are readable."""
-        stamps = self._present()
-        return [
-            (list_id, generation)
-            for list_id, generation in generations
-            if any(generation not in stamp.generations.get(list_id, ()) for stamp in stamps)
-        ]
+        return unreadable(self.present(), generations)
 
     def create(self, epoch: str) -> None:
         """Stamp a server that holds no index. Raises IndexRefused if it holds one."""

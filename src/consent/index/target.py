@@ -3,7 +3,7 @@
 Invariant: every write proves first that the index is the one it believes in, else IndexLost.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,7 @@ class Target:
 
     def sequences(self) -> list[int]:
         """The ledger sequence through which each shard is complete."""
-        return [stamp.sequence for stamp in self._present()]
+        return [stamp.sequence for stamp in self.present()]
 
     @property
     def attached(self) -> str:
@@ -118,14 +118,15 @@ class Target:
                 f"index server {self._name}: index {epoch} was written by another version of the "
                 "service, in a layout that this one does not read: it must be rebuilt"
             )
-        self._present()
+        self.present()
 
     def _believe(self, epoch: str, *, building: str = "") -> None:
         """From now on this index is meant; while it is `building`, that proves it."""
         self._epoch, self._proof, self._field = epoch, building or epoch, "b" if building else "e"
         self._side = layout.side_of(epoch)
 
-    def _present(self) -> list[Stamp]:
+    def present(self) -> list[Stamp]:
+        """The stamp of every shard. Raises IndexLost where one is not of the epoch written to."""
         stamps = [stamp for stamp in self.stamps() if stamp and stamp.epoch == self._epoch]
         if not self._epoch or len(stamps) < layout.SHARDS:
             raise self._lost(layout.SHARDS - len(stamps))
@@ -146,6 +147,17 @@ class Target:
                 f"index server {self._name} lacks something that was written before, as after a"
                 " failover: it must be written again first"
             )
+
+
+def unreadable(
+    stamps: Sequence[Stamp], generations: Iterable[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Those of some (list, generation) that not every shard says are readable."""
+    return [
+        (list_id, generation)
+        for list_id, generation in generations
+        if any(generation not in stamp.generations.get(list_id, ()) for stamp in stamps)
+    ]
 
 
 def _read_stamp(fields: dict[bytes, bytes]) -> Stamp:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0013"
+REVISION: Final = "0014"
 """The newest migration."""
 
 NUMBER_LIMIT: Final = 2**63
@@ -180,6 +180,12 @@ event: Final = Table(
     Column("hash", LargeBinary(32), nullable=False, server_default=text("''")),
     Index(None, "subject_id", "sequence"),
     Index(None, "entity_id", "sequence"),
+    Index(
+        "ix_event_steps",
+        "sequence",
+        sqlite_where=text("kind = 'ladder.stepped'"),
+        postgresql_where=text("kind = 'ladder.stepped'"),
+    ),
 )
 """The ledger. `body` is JSON under the subject's key, bound to subject, sequence and kind; `hash`
 is the link of the chain, see `consent.record.chain`."""

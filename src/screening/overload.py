@@ -2,11 +2,12 @@
 
 A tick is due every `TICK_SECONDS`. A loop that is behind it by more than the limit has calls in
 its sockets that have waited as long, and screening all of them makes those behind them wait even
-longer. From then on a call is shed that comes while `SCREENED_AT_ONCE` others are being screened,
-or after so many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and
-the lag stayed under half of the limit. So many are on their way at once where the loop or the index
-is behind, and nowhere else: a loop that was held up once, or by something other than calls, sheds
-nothing that it could have screened in time.
+longer. From then on a call is shed that comes while so many others are being screened, or after so
+many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and the lag
+stayed under half of the limit. So many are on their way at once where the loop or the index is
+behind, and nowhere else: `SCREENED_AT_FIRST`, which is what comes to a busy core while something
+else holds it up for 10 ms, and `SCREENED_AT_ONCE` from the second late tick on, when what waited
+was not worked off. A loop that was held up once sheds nothing that it could have screened in time.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from rules.verdict import Action, Cause, Verdict
 
 TICK_SECONDS: Final = 0.005
 CALM_TICKS: Final = 20
+SCREENED_AT_FIRST: Final = 256
 SCREENED_AT_ONCE: Final = 64
 _WINDOW_TICKS: Final = 200
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -54,6 +56,9 @@ class Overload:
         self._due = 0.0
         self._lagging = False
         self._calm = 0
+        self._late = 0
+        """Ticks that were late since calls may be shed."""
+        self._most = SCREENED_AT_FIRST
         self._screened = 0
         """Since the last tick."""
         self._told_of = 0
@@ -88,16 +93,17 @@ class Overload:
         """Whether a call that came at `late_at` or later is shed; to be asked once of each."""
         if not self._lagging:
             self._begin()
-        if self.screening >= SCREENED_AT_ONCE:
+        if self.screening >= self._most:
             return True
         # Where no index is asked none is ever on its way.
         self._screened += 1
-        return self._screened > SCREENED_AT_ONCE and arrived > self._due + self._limit
+        return self._screened > self._most and arrived > self._due + self._limit
 
     def _begin(self) -> None:
         self._lagging = True
         self.late_at = -inf
-        self._calm = 0
+        self._calm = self._late = 0
+        self._most = SCREENED_AT_FIRST
 
     def decision_id(self) -> str:
         """An id for a call that is shed, of the form of all others."""
@@ -124,12 +130,15 @@ class Overload:
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
     def _judge(self, lag: float, *, shed: bool) -> None:
-        if not self._lagging:
-            if lag > self._limit:
+        if lag > self._limit:
+            if not self._lagging:
                 self._begin()
-            return
-        self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
-        self._lagging = self._calm < CALM_TICKS
+            self._late += 1
+            if self._late > 1:
+                self._most = SCREENED_AT_ONCE
+        if self._lagging:
+            self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
+            self._lagging = self._calm < CALM_TICKS
 
 
 class OverloadCounts(Collector):

@@ -17,6 +17,8 @@ from consent.keyring import Keyring
 from rules.call import Call
 from screening.recording.outbox import OWN, SHARED
 from screening.signals.counting import Counting
+from screening.signals.party import Party
+from screening.signals.publishing import Publisher
 from screening.signals.tally import BLOCK, CALLING, ENTITY, KINDS, TRUNK, Table, Tally
 from screening.signals.view import FILE, ConductView, place, write
 from screening.signals.windows import (
@@ -27,9 +29,7 @@ from screening.signals.windows import (
     REFUSED,
     SHORT,
     WINDOWS,
-    Party,
-    next_change,
-    values,
+    packed,
 )
 
 
@@ -44,7 +44,8 @@ class Clock:
 
 
 def named(party: Party, now: float) -> dict[str, int]:
-    return dict(zip(NAMES, values(party.at(now)), strict=True))
+    held = packed(party.at(now)) or pack(NOTHING)
+    return dict(zip(NAMES, unpack(held), strict=True))
 
 
 def grown() -> Party:
@@ -105,7 +106,7 @@ def test_single_events_are_counted_one_by_one(drawn: list[Any], later: float) ->
         counted = [sum(bits >> bit & 1 for _, bits, _ in inside) for bit in range(BITS)]
         numbers = {called for _, bits, called in inside if bits & ATTEMPT and called}
         assert seen == (*counted, len(numbers))
-    soon = next_change(party, now)
+    soon = party.next_change(now)
     if not soon:
         assert party.at(now) == party.at(now + 30 * 86_400)
     elif soon > max(seconds for seconds, _ in WINDOWS.values()):
@@ -309,6 +310,35 @@ def test_every_worker_sees_the_file_and_knows_when_nobody_writes_it(tmp_path: Pa
     assert view.of("block", one) == NOTHING
     wall.at += 60
     assert view.of("trunk", one) is None
+
+
+def test_what_is_published_slides_and_is_forgotten(tmp_path: Path) -> None:
+    """Without a new event; and a party forgotten while it waits is not published any more, nor
+    does it stand in the way of the one that comes after it."""
+    clock = Clock()
+    counting = Counting(clock=clock)
+    publisher = Publisher(tmp_path, counting, url="", node="n", clock=clock)
+    view = ConductView(tmp_path)
+
+    def attempts(window: str) -> int:
+        publisher.turn()
+        view.look()
+        return view.find(TRUNK, place("ic-1"))[NAMES.index(f"attempts_{window}")]
+
+    for n in range(3):
+        counting.call(call(trunk="ic-1", called=n + 1), RANG)
+    assert (attempts("1m"), attempts("1h")) == (3, 3)
+    clock.at += 70
+    assert (attempts("1m"), attempts("1h")) == (0, 3)
+    counting.call(call(trunk="ic-1"), RANG)
+    counting.tally.drop(TRUNK, "ic-1")
+    publisher.forget(TRUNK, "ic-1")
+    assert attempts("1h") == 0
+    counting.call(call(trunk="ic-1"), RANG)
+    counting.call(call(trunk="ic-1"), RANG)
+    assert attempts("1h") == 2
+    clock.at += 3000
+    assert attempts("1h") == 2
 
 
 # With a service

@@ -22,7 +22,8 @@ from screening.recording.decision import Records, Tokens, members
 from screening.recording.outbox import OWN
 from screening.recording.segments import Log, segments
 from screening.recording.writer import Writer
-from screening.signals.counting import KEPT, Counting, Publisher
+from screening.signals.counting import KEPT, Counting
+from screening.signals.publishing import Publisher
 from screening.snapshot import FILE as CATALOGUE
 from screening.snapshot import Catalogue
 

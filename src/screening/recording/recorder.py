@@ -25,7 +25,8 @@ from screening.recording.intake import Recorder
 from screening.recording.outbox import SOCKET, short_path
 from screening.recording.segments import FOLDER, Limits, Log, LogError
 from screening.settings import Settings
-from screening.signals.counting import EVERY_SECONDS, KEPT_SECONDS
+from screening.signals.counting import KEPT_SECONDS
+from screening.signals.publishing import EVERY_SECONDS
 from screening.state import open_files
 
 log = logging.getLogger(__name__)

@@ -6,12 +6,16 @@ tally forget those that keep calling.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from typing import Any, Final
 
-from screening.signals.windows import LONGEST, Key, Party
+from screening.signals.party import Key, Party
+from screening.signals.windows import LONGEST, Called
 
-CALLING, ENTITY, BLOCK, TRUNK = "calling", "entity", "block", "trunk"
+CALLING: Final = "calling"
+ENTITY: Final = "entity"
+BLOCK: Final = "block"
+TRUNK: Final = "trunk"
 KINDS: Final = (CALLING, ENTITY, BLOCK, TRUNK)
 
 MOST: Final = {CALLING: 100_000, BLOCK: 20_000, ENTITY: 10_000, TRUNK: 2_000}
@@ -23,6 +27,35 @@ MOST_GROWN: Final = 2_000
 _ESTABLISHED: Final = 3
 
 
+class Line:
+    """Parties in the order in which they were last heard of: each knows who stands beside it."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end: Final = Party()
+        self._end.older = self._end.newer = self._end
+
+    def join(self, party: Party) -> None:
+        """Stand at the newest end."""
+        end = self._end
+        party.older, party.newer = end.older, end
+        end.older.newer = end.older = party
+
+    @staticmethod
+    def leave(party: Party) -> None:
+        party.older.newer, party.newer.older = party.newer, party.older
+
+    def oldest(self) -> Party | None:
+        return self._end.newer if self._end.newer is not self._end else None
+
+    def __iter__(self) -> Iterator[Party]:
+        party = self._end.newer
+        while party is not self._end:
+            yield party
+            party = party.newer
+
+
 class Table:
     """The parties of one kind."""
 
@@ -30,59 +63,65 @@ class Table:
         self.forgotten = 0
         self._most = most
         self._kind = kind
-        self._established: OrderedDict[Key, Party] = OrderedDict()
-        self._probation: OrderedDict[Key, Party] = OrderedDict()
+        self._parties: dict[Key, Party] = {}
+        self._established: Final = Line()
+        self._probation: Final = Line()
 
     def __len__(self) -> int:
-        return len(self._established) + len(self._probation)
+        return len(self._parties)
 
     def find(self, key: Key) -> Party | None:
-        return self._established.get(key) or self._probation.get(key)
+        return self._parties.get(key)
 
     def party(self, key: Key) -> Party:
         """The party of a key, remembered from now on.
 
         One that waits to be published has been heard of so lately that it keeps its place.
         """
-        party = self._established.get(key)
-        if party is not None:
-            if not party.waits:
-                self._established.move_to_end(key)
-            return party
-        party = self._probation.get(key)
+        party = self._parties.get(key)
         if party is None:
-            if len(self) >= self._most:
+            if len(self._parties) >= self._most:
                 self._forget()
-            party = self._probation[key] = Party(self._kind, key)
-        elif party.rings is not None or len(party.events) >= _ESTABLISHED - 1:
-            self._established[key] = self._probation.pop(key)
-        else:
-            self._probation.move_to_end(key)
+            party = Party(self._kind, key)
+            self.put(party, established=False)
+        elif not party.established:
+            party.established = party.rings is not None or len(party.events) >= _ESTABLISHED - 1
+            Line.leave(party)
+            self._line(party).join(party)
+        elif not party.waits:
+            Line.leave(party)
+            self._established.join(party)
         return party
 
+    def _line(self, party: Party) -> Line:
+        return self._established if party.established else self._probation
+
     def _forget(self) -> None:
-        self.forgotten += 1
-        _, party = (self._probation or self._established).popitem(last=False)
-        party.forgotten = True
+        oldest = self._probation.oldest() or self._established.oldest()
+        if oldest is not None:
+            self.forgotten += 1
+            self.drop(oldest.key)
 
     def drop(self, key: Key) -> bool:
         """Forget one; whether it was there."""
-        party = self._established.pop(key, None) or self._probation.pop(key, None)
+        party = self._parties.pop(key, None)
         if party is None:
             return False
+        Line.leave(party)
         party.forgotten = True
         return True
 
-    def items(self) -> Iterator[tuple[Key, Party]]:
-        yield from self._established.items()
-        yield from self._probation.items()
+    def items(self) -> ItemsView[Key, Party]:
+        return self._parties.items()
 
     def put(self, party: Party, *, established: bool) -> None:
-        (self._established if established else self._probation)[party.key] = party
+        party.established = established
+        self._parties[party.key] = party
+        self._line(party).join(party)
 
     def state(self) -> list[Any]:
         return [
-            [[key, party.state()] for key, party in part.items()]
+            [[party.key, party.state()] for party in part]
             for part in (self._established, self._probation)
         ]
 
@@ -97,7 +136,7 @@ class Tally:
         self._most_grown = most_grown
         self._grown: OrderedDict[Party, None] = OrderedDict()
 
-    def add(self, kind: str, key: Key, now: float, bits: int, called: int) -> None:
+    def add(self, kind: str, key: Key, now: float, bits: int, called: Called) -> None:
         """Count an event of a party."""
         party = self.tables[kind].party(key)
         if party.add(now, bits, called):

@@ -215,8 +215,8 @@ def tails(
         for name in runs:
             row = told[f"{share:.0%}"][name]
             say(
-                f"  {name:<22} {share * lower:>10,.0f}/s   p99 {row['all']['p99'] / 1e3:.2f} ms, "
-                f"p99.9 {row['all']['p99.9'] / 1e3:.2f} ms, generator p99 "
+                f"  {name:<22} {share * lower:>10,.0f}/s   p99 {_ms(row['p99'])} ms, "
+                f"p99.9 {_ms(row['p99.9'])} ms, generator p99 "
                 f"{row['all']['lag_p99'] / 1e3:.3f} ms late"
             )
     return told
@@ -225,13 +225,20 @@ def tails(
 def _told(outcomes: Sequence[openloop.Outcome]) -> dict[str, Any]:
     whole = outcomes[0].joined(outcomes[1:])
     each = [outcome.summary() for outcome in outcomes]
+    p99 = _spread([row["p99"] for row in each])
     return {
         "all": whole.summary(),
-        "p99": _spread([row["p99"] for row in each]),
+        "p99": p99,
         "p99.9": _spread([row["p99.9"] for row in each]),
         "curve": openloop.percentile_curve(whole.latency_us),
-        "lag_is_small": whole.summary()["lag_p99"] < MOST_LAG * whole.summary()["p99"],
+        "lag_is_small": whole.summary()["lag_p99"] < MOST_LAG * p99["median"],
     }
+
+
+def _ms(spread: dict[str, float]) -> str:
+    """µs in rounds as milliseconds for people."""
+    median, low, high = (spread[name] / 1e3 for name in ("median", "low", "high"))
+    return f"{median:.2f} ({low:.2f}–{high:.2f})"
 
 
 def sweep(
@@ -372,7 +379,7 @@ def markdown(results: dict[str, Any]) -> str:
         lines += [
             _row(
                 f"{name} {offered}",
-                [*(f"{row[n]['all'][name] / 1e3:.2f}" for n in (SERVICE, NGINX)), ""],
+                [*(_ms(row[n][name]) for n in (SERVICE, NGINX)), ""],
             )
             for name in ("p99", "p99.9")
         ]
@@ -450,10 +457,10 @@ def verdicts(results: dict[str, Any]) -> list[tuple[bool, str]]:
     for share, row in results["tails"].items():
         ours, theirs = row[SERVICE], row[NGINX]
         for name in ("p99", "p99.9"):
-            a, b = ours["all"][name] / 1e3, theirs["all"][name] / 1e3
+            a, b = ours[name]["median"] / 1e3, theirs[name]["median"] / 1e3
             held.append((a <= b, f"{name} at {share}: {a:.2f} ms, the peer's {b:.2f} ms"))
         for each, told in ((SERVICE, ours), (NGINX, theirs)):
-            late, of = told["all"]["lag_p99"] / 1e3, told["all"]["p99"] / 1e3
+            late, of = told["all"]["lag_p99"] / 1e3, told["p99"]["median"] / 1e3
             words = f"p99 {late:.3f} ms late, a tenth of {of:.2f} ms allowed"
             held.append((told["lag_is_small"], f"generator at {share} to {each}: {words}"))
     own, more = results["capacity"][SERVICE]["cpu_us"], results["growth"]

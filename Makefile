@@ -80,8 +80,8 @@ bench-rules: $(READY) ## measure rule sets: a call, a load, reloads under load (
 	$(BIN)/python -m benchmarks.rules
 
 SHAPE ?= smoke
-load: $(READY) debian ## load of a SHAPE: smoke busy_hour spike overload redis_outage rule_reload; RATE, PROCESSES
-	$(BIN)/python -m benchmarks.load --shape $(SHAPE) \
+load: $(READY) debian $(COMPILED)/.made ## load of a SHAPE: smoke busy_hour spike overload redis_outage rule_reload; RATE, PROCESSES
+	PYTHONPATH=$(abspath $(COMPILED)) $(BIN)/python -m benchmarks.load --shape $(SHAPE) \
 	    $(if $(RATE),--rate $(RATE)) $(if $(PROCESSES),--processes $(PROCESSES))
 
 bench-enforcement: $(READY) ## from a decision to the first call decided by it (half a minute)

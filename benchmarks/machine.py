@@ -1,5 +1,6 @@
 """What figures were taken on: without it they say nothing."""
 
+import importlib.util
 import os
 import platform
 import subprocess
@@ -10,12 +11,14 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """Commit, processor, memory, what else ran, and the versions that matter everywhere."""
+    """Commit, processor, memory, what else ran, the versions that matter everywhere, and whether
+    the decision path is machine code."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, check=False
     )
     with Path("/proc/cpuinfo").open() as lines:
         model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    path = importlib.util.find_spec("screening.fast_lane")
     return {
         "commit": commit.stdout.decode().strip(),
         "cpu": model,
@@ -24,6 +27,7 @@ def machine() -> dict[str, Any]:
         "load_average_before": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "compiled": path is not None and str(path.origin).endswith(".so"),
     }
 
 
@@ -32,5 +36,6 @@ def in_words(about: dict[str, Any]) -> str:
     return (
         f"commit {about['commit']}, {about['cores']} × {about['cpu'] or 'unknown processor'}, "
         f"{about['memory_gib']:g} GiB, Linux {about['kernel']}, Python {about['python']}, "
+        f"decision path {'compiled' if about['compiled'] else 'interpreted'}, "
         f"load average before {about['load_average_before']:g}"
     )

@@ -309,25 +309,33 @@ class FastLane(HttpToolsProtocol):
 
     def _put(self, body: bytes) -> None:
         """Put an answer in the line that is there at once."""
-        place = _Waiting(self)
-        self.waiting.append(place)
-        place(body)
+        if self.waiting:
+            place = _Waiting(self)
+            self.waiting.append(place)
+            place(body)
+        else:
+            self._write(body)
 
     def write_answered(self) -> None:
         """Write what is answered at the head of the line."""
-        lane, waiting, transport = self.lane, self.waiting, self.transport
+        waiting = self.waiting
         while waiting and (answered := waiting[0].answered) is not None:
             waiting.popleft()
-            if transport.is_closing():
-                continue
-            head = lane.answer_head(self.server_state.default_headers)
-            last = (self._leaving or lane.closing) and not waiting and not self._held
-            transport.write(self._response(answered, head, last=last))
-            if last:
-                transport.close()
+            self._write(answered)
         if self._blocked and not self._write_paused and len(waiting) <= MOST_WAITING // 2:
             # Not from within a question that is being asked.
             self.loop.call_soon(self._unblock)
+
+    def _write(self, answered: Answered | MalformedCall | bytes) -> None:
+        """Write the answer whose turn it is."""
+        lane, transport = self.lane, self.transport
+        if transport.is_closing():
+            return
+        head = lane.answer_head(self.server_state.default_headers)
+        last = (self._leaving or lane.closing) and not self.waiting and not self._held
+        transport.write(self._response(answered, head, last=last))
+        if last:
+            transport.close()
 
     def _response(
         self, answered: Answered | MalformedCall | bytes, head: bytes, *, last: bool

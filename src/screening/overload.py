@@ -26,6 +26,9 @@ CALM_TICKS: Final = 20
 SCREENED_AT_FIRST: Final = 256
 SCREENED_AT_ONCE: Final = 64
 _WINDOW_TICKS: Final = 200
+_FIRST_ID: Final = 1_000_000_000
+"""Ten digits from the first on: to fill one up with zeros takes ten times as long."""
+
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 SHED: Final = Verdict(
@@ -108,7 +111,7 @@ class Overload:
     def decision_id(self) -> str:
         """An id for a call that is shed, of the form of all others."""
         self.shed += 1
-        return f"{self._ids}{self.shed:010d}"
+        return self._ids + str(_FIRST_ID + self.shed)
 
     def _tick(self) -> None:
         now = self._clock()

@@ -107,6 +107,7 @@ def fields_of_query(query: bytes) -> dict[str, Any]:
     return fields
 
 
+_CALLED: Final = b'"called"'
 _LONG_CALLED: Final = re.compile(rb'"called"\s*:\s*"\+?[0-9]{%d,}"' % (LONGEST + 1))
 
 
@@ -116,14 +117,17 @@ def is_no_emergency(body: bytes) -> bool:
 
     One object, no escapes, one called number of digits alone, longer than any emergency number.
     """
+    # `in` costs five times as much: it asks first whether what is looked for is a number.
+    called = body.find(_CALLED)
     return (
-        body[:1] == b"{"
+        called > 0
+        and body[:1] == b"{"
         and body[-1:] == b"}"
-        and body.count(b"{") == 1
-        and body.count(b'"called"') == 1
-        and b"\\" not in body
-        and b'"dialled"' not in body
-        and _LONG_CALLED.search(body) is not None
+        and body.find(b"{", 1) < 0
+        and body.find(b"\\") < 0
+        and body.find(_CALLED, called + 1) < 0
+        and body.find(b'"dialled"') < 0
+        and _LONG_CALLED.match(body, called) is not None
     )
 
 

@@ -175,6 +175,7 @@ def main() -> None:
         recorder.publisher.start()
         gc.freeze()
         Server(state.folder, recorder).run()
+        gc.unfreeze()  # parties are linked in rounds: without, sketches outlive their library
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ its sockets that have waited as long, and screening all of them makes those behi
 longer. From then on a call is shed that comes while so many others are being screened, or after so
 many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and the lag
 stayed under half of the limit. So many are on their way at once where the loop or the index is
-behind, and nowhere else: `SCREENED_AT_FIRST`, which is what comes to a busy core while something
-else holds it up for 10 ms, and `SCREENED_AT_ONCE` from the second late tick on, when what waited
-was not worked off. A loop that was held up once sheds nothing that it could have screened in time.
+behind, and nowhere else. At first it is `SCREENED_AT_FIRST`, which is what comes to a busy core
+while something else holds it up for 10 ms: a loop that was held up once sheds nothing that it could
+have screened in time. From the second late tick on it is `SCREENED_AT_ONCE`, and half of it for
+each tick that is behind by twice the limit: what waits is then too much for a core that still
+screens some.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ TICK_SECONDS: Final = 0.005
 CALM_TICKS: Final = 20
 SCREENED_AT_FIRST: Final = 256
 SCREENED_AT_ONCE: Final = 64
+SCREENED_AT_LEAST: Final = 4
 _WINDOW_TICKS: Final = 200
 _FIRST_ID: Final = 1_000_000_000
 """Ten digits from the first on: to fill one up with zeros takes ten times as long."""
@@ -137,11 +140,14 @@ class Overload:
             if not self._lagging:
                 self._begin()
             self._late += 1
-            if self._late > 1:
-                self._most = SCREENED_AT_ONCE
-        if self._lagging:
-            self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
-            self._lagging = self._calm < CALM_TICKS
+        if not self._lagging:
+            return
+        if self._late > 1 and lag > 2 * self._limit:
+            self._most = max(SCREENED_AT_LEAST, self._most // 2)
+        elif self._late > 1:
+            self._most = min(SCREENED_AT_ONCE, self._most * 2)
+        self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
+        self._lagging = self._calm < CALM_TICKS
 
 
 class OverloadCounts(Collector):

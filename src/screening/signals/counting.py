@@ -42,7 +42,17 @@ KEPT: Final = "signals.kept"
 KEPT_SECONDS: Final = 30.0
 """A recorder that is killed forgets the events of this time."""
 
-_PLACE: Final = {name: at for at, name in enumerate(OWN + SHARED)}
+_PLACES: Final = OWN + SHARED
+_ID: Final = _PLACES.index("id")
+_AT: Final = _PLACES.index("at")
+_CALL_ID: Final = _PLACES.index("call_id")
+_CALLING: Final = _PLACES.index("calling")
+_CALLED: Final = _PLACES.index("called")
+_ENTITY: Final = _PLACES.index("entity")
+_TRUNK: Final = _PLACES.index("trunk")
+_CATEGORY: Final = _PLACES.index("category")
+_EMERGENCY: Final = _PLACES.index("emergency")
+_REPLAY: Final = _PLACES.index("replay")
 _AAD: Final = b"signals"
 
 
@@ -126,12 +136,6 @@ class Counting:
             log_where(log, "the signals kept before are not taken in", bad)
             return False
         return True
-
-
-_EMERGENCY, _REPLAY = _PLACE["emergency"], _PLACE["replay"]
-_ID, _CALL_ID = _PLACE["id"], _PLACE["call_id"]
-_AT, _CALLING, _CALLED = _PLACE["at"], _PLACE["calling"], _PLACE["called"]
-_ENTITY, _TRUNK, _CATEGORY = _PLACE["entity"], _PLACE["trunk"], _PLACE["category"]
 
 
 def _bytes(value: object) -> list[int]:

@@ -40,10 +40,7 @@ class Events:
     def all(self) -> list[tuple[float, int, Called]]:
         """When each was, its bits and who was called."""
         flat = self._flat
-        return [
-            (at, _BITS[lanes], called)
-            for at, lanes, called in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        ]
+        return [(flat[at], _BITS[flat[at + 1]], flat[at + 2]) for at in range(0, len(flat), 3)]
 
     def at(self, now: float) -> tuple[Seen, ...]:
         """What each of WINDOWS holds at `now`."""

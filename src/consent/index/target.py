@@ -6,12 +6,14 @@ Invariant: every write proves first that the index is the one it believes in, el
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from consent.index import layout
 from consent.index.address import Kind, parse_servers
 from consent.index.fault import IndexBehind, IndexLost, IndexRefused, IndexUnavailable
-from consent.index.servers import ServerError, open_servers, primaries
+from consent.index.servers import ServerError, exchange, open_servers, primaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,12 @@ class Target:
         return self._stamps(self._side)
 
     def _stamps(self, side: layout.Side) -> tuple[Stamp | None, ...]:
-        with self._faults(), self._server.pipeline(transaction=False) as pipe:
-            for shard in range(layout.SHARDS):
-                pipe.hgetall(side.stamp_key(shard))
-            return tuple(_read_stamp(fields) if fields else None for fields in pipe.execute())
+        asked = [("HGETALL", side.stamp_key(shard)) for shard in range(layout.SHARDS)]
+        with self._faults():
+            return tuple(
+                _read_stamp(_parts(found)) if found else None
+                for found in exchange(self._server, asked)
+            )
 
     def epoch(self) -> str:
         """The epoch that every shard carries; "" if one carries none, or another."""
@@ -160,7 +164,14 @@ def unreadable(
     ]
 
 
-def _read_stamp(fields: dict[bytes, bytes]) -> Stamp:
+def _parts(found: dict[bytes, bytes] | list[bytes]) -> tuple[bytes, ...]:
+    """Names and values in turns: a cluster's client makes a dict of what others leave so."""
+    return tuple(chain.from_iterable(found.items())) if isinstance(found, dict) else tuple(found)
+
+
+@lru_cache(maxsize=2 * layout.SHARDS)
+def _read_stamp(parts: tuple[bytes, ...]) -> Stamp:
+    fields = dict(zip(parts[::2], parts[1::2], strict=True))
     return Stamp(
         epoch=fields.get(b"e", b"").decode(),
         sequence=int(fields.get(b"q", b"0")),

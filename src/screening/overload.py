@@ -5,11 +5,10 @@ its sockets that have waited as long, and screening all of them makes those behi
 longer. From then on a call is shed that comes while so many others are being screened, or after so
 many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and the lag
 stayed under half of the limit. So many are on their way at once where the loop or the index is
-behind, and nowhere else. At first it is `SCREENED_AT_FIRST`, which is what comes to a busy core
-while something else holds it up for 10 ms: a loop that was held up once sheds nothing that it could
-have screened in time. From the second late tick on it is `SCREENED_AT_ONCE`, and half of it for
-each tick that is behind by twice the limit: what waits is then too much for a core that still
-screens some.
+behind, and nowhere else: `SCREENED_AT_ONCE`, half of it for each tick that is behind by half of the
+limit, and a few more for each that is not. A loop that was not behind at all until then was held up
+once, by something else than calls: `SCREENED_AT_FIRST` is what comes to a busy core in 10 ms, and
+it sheds nothing that it could have screened in time.
 """
 
 import asyncio
@@ -64,6 +63,8 @@ class Overload:
         self._calm = 0
         self._late = 0
         """Ticks that were late since calls may be shed."""
+        self._lag_before = 0.0
+        """That of the tick before; of an overload it grows from one to the next."""
         self._most = SCREENED_AT_FIRST
         self._screened = 0
         """Since the last tick."""
@@ -109,7 +110,8 @@ class Overload:
         self._lagging = True
         self.late_at = -inf
         self._calm = self._late = 0
-        self._most = SCREENED_AT_FIRST
+        held_up = self._lag_before < self._limit / 5
+        self._most = SCREENED_AT_FIRST if held_up else SCREENED_AT_ONCE
 
     def decision_id(self) -> str:
         """An id for a call that is shed, of the form of all others."""
@@ -126,6 +128,7 @@ class Overload:
         shed = self.shed - self._told_of
         if self._limit:
             self._judge(lag, shed=shed > 0)
+            self._lag_before = lag
         if shed:
             self._told_of = self.shed
             self._told(shed)
@@ -142,10 +145,10 @@ class Overload:
             self._late += 1
         if not self._lagging:
             return
-        if self._late > 1 and lag > 2 * self._limit:
-            self._most = max(SCREENED_AT_LEAST, self._most // 2)
+        if self._late > 1 and lag > self._limit / 2:
+            self._most = max(SCREENED_AT_LEAST, min(SCREENED_AT_ONCE, self._most // 2))
         elif self._late > 1:
-            self._most = min(SCREENED_AT_ONCE, self._most * 2)
+            self._most = min(SCREENED_AT_ONCE, self._most + SCREENED_AT_LEAST)
         self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
         self._lagging = self._calm < CALM_TICKS
 

@@ -50,6 +50,18 @@ def test_recovery_counts_from_the_end_of_the_disturbance(until: float, held: boo
     assert figures["degraded_share"] == 0
 
 
+def test_one_call_in_a_thousand_is_no_overload() -> None:
+    """A moment of the machine later on is what the other shapes allow at any time; more is not."""
+    shape = SHAPES["overload"]
+    when = np.arange(0, 24, 0.001)
+    of_call = np.zeros(len(when), bool)
+    for stray, recovery in ((8, 0), (16, 5)):
+        late = of_call.copy()
+        late[21_000 : 21_000 + stray] = True
+        told = Calls(when, np.full(len(when), 800.0), late, of_call, np.full(len(when), 12.0))
+        assert told.figures(shape)["recovery_s"] == pytest.approx(recovery, abs=0.02)
+
+
 @pytest.mark.parametrize("missed", [False, True])
 def test_a_missed_objective_is_the_exit_code(
     tmp_path: Path, missed: bool, capsys: pytest.CaptureFixture[str]

@@ -16,8 +16,8 @@ from consent.terms import MOST_CALLS
 KEPT_SECONDS: Final = 8 * 86_400
 FREQUENCY_SECONDS: Final = 31 * 86_400
 _AT_ONCE: Final = 100
-"""Commands sent together: a call that reads waits behind them, and on a shared core so does all else
-until the server has nothing more to do."""
+"""Commands sent together: a call that reads waits behind them, and where it shares a core with the
+server, so does its worker."""
 
 _APPEND: Final = """
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''

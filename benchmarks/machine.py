@@ -1,11 +1,12 @@
 """What figures were taken on: without it they say nothing."""
 
-import importlib.util
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any, Final
+
+from screening.compiled import is_compiled
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -18,7 +19,6 @@ def machine() -> dict[str, Any]:
     )
     with Path("/proc/cpuinfo").open() as lines:
         model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    path = importlib.util.find_spec("screening.fast_lane")
     return {
         "commit": commit.stdout.decode().strip(),
         "cpu": model,
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
         "load_average_before": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "compiled": path is not None and str(path.origin).endswith(".so"),
+        "compiled": is_compiled(),
     }
 
 

@@ -108,7 +108,7 @@ class Asker:
         asking = _children_cpu_s()
         done = subprocess.run(
             words, capture_output=True, text=True, check=True, timeout=seconds + 60,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self.core}),
+            preexec_fn=lambda: processes.first_on(self.core),
         )  # fmt: skip
         told: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
         return {

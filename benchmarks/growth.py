@@ -6,6 +6,7 @@ a busy worker has them; the time is the thread's own, so the recorder's is not i
 """
 
 import asyncio
+import copy
 import gc
 import statistics
 import time
@@ -22,6 +23,10 @@ from benchmarks.contestants import cores, pinned
 from benchmarks.nation import Nation
 from benchmarks.recorder import recorder
 from benchmarks.traffic import questions
+from rules.ruleset import ReadPlan, RuleSet
+from rules.schema import CALLED_NAMES
+from rules.walk import compile_walk
+from rules.walker import Walker
 from screening.access import Client
 from screening.garbage import settle
 from screening.lookup import Answered
@@ -62,14 +67,19 @@ class Worker:
         self._client = Client("benchmark", vouches=True)
         packs = service.screener.packs
         assert packs is not None, "the service has taken rules in"
-        self._sets = [(pack.ruleset, pack.ruleset.plan) for pack in packs.packs.values()]
+        self._sets = [
+            (ruleset, (ruleset.plan, ruleset.before_facts), _without_signals(ruleset))
+            for ruleset in (pack.ruleset for pack in packs.packs.values())
+        ]
 
     def become(self, variant: str) -> None:
         """Read signals, and hand calls over to the recorder, or not."""
         signals = variant in (BOTH, NO_RECORD)
-        for ruleset, plan in self._sets:
+        for ruleset, having, lacking in self._sets:
             # A set is immutable to all others: here it is another one, whose rules use no signals.
-            object.__setattr__(ruleset, "plan", replace(plan, signals=plan.signals and signals))
+            plan, before_facts = having if signals else lacking
+            object.__setattr__(ruleset, "plan", plan)
+            object.__setattr__(ruleset, "before_facts", before_facts)
         observers, observe = self._service.lookup.observers, self._service.outbox.observe
         observers[:] = [each for each in observers if each != observe]
         if variant in (BOTH, NO_SIGNALS):
@@ -89,6 +99,20 @@ class Worker:
         while self._service.outbox.waiting:  # noqa: ASYNC110 - its own clock tells nobody
             await asyncio.sleep(HANDED_OVER_SECONDS)
         return (time.thread_time_ns() - began) / 1e3 / len(bodies)
+
+
+def _without_signals(ruleset: RuleSet) -> tuple[ReadPlan, Walker]:
+    """The plan and the walk before facts of a set whose rules use none."""
+    compiled = copy.copy(ruleset.compiled)
+    compiled.plan = replace(ruleset.plan, signals=False)
+    walk = compile_walk(
+        compiled,
+        default=ruleset.default,
+        label=ruleset.label,
+        unknown=CALLED_NAMES,
+        before_facts=True,
+    )
+    return compiled.plan, walk
 
 
 def _all_of(

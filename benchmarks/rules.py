@@ -37,7 +37,7 @@ from rules.bind import bind
 from rules.call import Call
 from rules.handover import frames, take_in
 from rules.loading import load_packs
-from rules.ruleset import NEED_FACTS, RuleSet
+from rules.ruleset import ReadPlan, RuleSet
 from rules.schema import CALLED_NAMES
 from rules.walk import compile_walk
 from rules.walker import Walker
@@ -52,7 +52,7 @@ def decide(call: Call, side: CallingSide, before: Walker, after: Walker) -> obje
     """One call, bound and decided, the facts at hand where they are asked for."""
     bind(call, side)
     verdict = before(call, Facts())
-    return after(call, Facts()) if verdict is NEED_FACTS else verdict
+    return after(call, Facts()) if isinstance(verdict, ReadPlan) else verdict
 
 
 def calls() -> dict[str, Call]:

@@ -5,12 +5,11 @@ from rules.call import Call
 from rules.document import Problem, RuleSetError
 from rules.explanation import explain
 from rules.loading import Packs, load_packs
-from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet, SipAnswer, evaluate
+from rules.ruleset import ReadPlan, RuleSet, SipAnswer, evaluate
 from rules.safeguard import safeguard
 from rules.verdict import Action, Cause, Shadow, Verdict
 
 __all__ = [
-    "NEED_FACTS",
     "Action",
     "Call",
     "CallingSide",

@@ -17,7 +17,7 @@ from consent.number import masked
 from rules.call import Call
 from rules.explanation import explain
 from rules.loading import Packs
-from rules.rule import NEED_FACTS, Mode
+from rules.rule import Mode
 from rules.ruleset import ReadPlan, RuleSet, evaluate
 from rules.schema import CONSENT, ENTITY_CALLS, FACTS_KNOWN, REFUSES, SAME_FACT, WITHIN
 from rules.verdict import Action, Verdict
@@ -193,7 +193,7 @@ class _Side:
         assert isinstance(verdict, Verdict), "with facts there is always a verdict"  # noqa: S101
         if facts.unknown:
             lacking = ruleset.undecided_by(facts.unknown)
-            if lacking and self._probe(lacking)(call, facts) is NEED_FACTS:
+            if lacking and isinstance(self._probe(lacking)(call, facts), ReadPlan):
                 return verdict, frozenset(SAME_FACT.get(name, name) for name in lacking)
         return verdict, frozenset()
 

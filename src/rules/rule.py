@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum
+from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from rules import sip
@@ -12,22 +13,13 @@ from rules.schema import (
     CALLING_SIGNALS,
     CONSENT_OUTSIDE,
     ENTITY_CALLS,
+    FACTS_KNOWN,
     HOLIDAY,
     REFUSES,
     WITHIN,
     WITHIN_DAYS,
 )
 from rules.verdict import Action, Cause
-
-
-class NeedFacts(Enum):
-    """The type of NEED_FACTS."""
-
-    NEED_FACTS = "need_facts"
-
-
-NEED_FACTS: Final = NeedFacts.NEED_FACTS
-"""The call cannot be decided without the called side: read the index and evaluate again."""
 
 
 class Mode(StrEnum):
@@ -121,7 +113,7 @@ _PROFILE: Final = {REFUSES, WITHIN, WITHIN_DAYS, HOLIDAY, "called.personal", "ca
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """What the active rules of a set want of the index, and nothing else is read.
+    """What rules want of the index, and nothing else is read.
 
     `categories` are the do-not-call bitmaps by name, with `all` wherever any is asked for;
     `own_category` adds the one of the call's category.
@@ -152,8 +144,30 @@ def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
                 own_category = True
     if REFUSES in uses:
         literals.add("all")
+    return _plan(frozenset(uses), frozenset(literals), own_category=own_category)
+
+
+@lru_cache(maxsize=1024)
+def part_of(plan: ReadPlan, uses: frozenset[str]) -> ReadPlan:
+    """What those rules of a plan want that use these facts; the same object for the same plan.
+
+    Whether all is known that can be is a fact of the whole plan.
+    """
+    if FACTS_KNOWN in uses:
+        return plan
+    refuses = REFUSES in uses
+    categories = plan.categories if refuses else frozenset()
+    return _the_same(_plan(uses, categories, own_category=plan.own_category and refuses))
+
+
+@lru_cache(maxsize=1024)
+def _the_same(plan: ReadPlan) -> ReadPlan:
+    return plan
+
+
+def _plan(uses: frozenset[str], categories: frozenset[str], *, own_category: bool) -> ReadPlan:
     return ReadPlan(
-        categories=frozenset(literals),
+        categories=categories,
         own_category=own_category,
         consent=bool(uses & {"consent.state", "consent.id", CONSENT_OUTSIDE}),
         personal="called.personal" in uses,

@@ -11,15 +11,12 @@ Invariants, held by property tests:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from typing import Literal as Only
 
 from consent.facts import UNKNOWN, Facts
 from rules.call import Call
 from rules.rule import (
     DECLINE,
-    NEED_FACTS,
     Mode,
-    NeedFacts,
     ReadPlan,
     Rule,
     SipAnswer,
@@ -30,9 +27,7 @@ from rules.walk import CompiledRules, compile_walk
 from rules.walker import Walker
 
 __all__ = [
-    "NEED_FACTS",
     "Mode",
-    "NeedFacts",
     "ReadPlan",
     "Rule",
     "RuleSet",
@@ -131,12 +126,11 @@ class RuleSet:
         return Verdict(self.default, cause, "default", self.label, degraded=True)
 
 
-def evaluate(
-    ruleset: RuleSet, call: Call, facts: Facts | None = None
-) -> Verdict | Only[NeedFacts.NEED_FACTS]:
-    """The verdict on a call, or NEED_FACTS where no facts were given and one is needed.
+def evaluate(ruleset: RuleSet, call: Call, facts: Facts | None = None) -> Verdict | ReadPlan:
+    """The verdict on a call, or where no facts were given and one is needed, what must be read.
 
-    With facts, unknown ones among them, there is always a verdict.
+    That is what the rules want which this call may match. With facts, unknown ones among them,
+    there is always a verdict.
     """
     if facts is None:
         return ruleset.before_facts(call, UNKNOWN)

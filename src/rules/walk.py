@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, Self, cast
 
-from rules.cel import BOOL, RUNTIME, Emitted, emit
+from rules.cel import BOOL, RUNTIME, Emitted, emit, text_of
 from rules.cel.terms import Code, Constant, Junction, Not, Term
 from rules.hours import NotKnown
 from rules.rule import Mode, ReadPlan, Rule, read_plan
@@ -31,6 +31,9 @@ def nothing() -> None:
 _MOST_KEYS: Final = 8
 _LEAST_SHARE: Final = 0.04
 """Of the rules that a fact of many values must be compared in to be looked up for every call."""
+
+_MOST_MADE: Final = 32
+"""Facts made of several, which a set looks up."""
 
 _RULES_AT_ONCE: Final = 256
 
@@ -199,19 +202,32 @@ _Comparison = tuple[bool, frozenset[Any]]
 
 def _keys(rules: Sequence[Rule]) -> list[Key]:
     """The facts to be looked up, those that most rules compare first: any of few values, others
-    where enough rules compare them."""
-    found: dict[tuple[str, str], dict[int, list[_Comparison]]] = {}
-    for index, rule in enumerate(rules):
-        for name, access, wanted, values in _comparisons(rule.syntax.term):
-            of_rules = found.setdefault((name, access), {})
-            of_rules.setdefault(index, []).append((wanted, values))
+    where enough rules compare them. What is made of several of few values is one more fact."""
     least = max(2.0, len(rules) * _LEAST_SHARE)
+    facts = _found(_comparisons, rules)
     keys = [
         _key(name, access, of_rules, len(rules))
-        for (name, access), of_rules in found.items()
+        for (name, access), of_rules in facts.items()
         if name in _SETTLED or len(of_rules) >= least
     ]
+    made = _found(_settled, rules)
+    keys += sorted(
+        (_key(name, access, of_rules, len(rules)) for (name, access), of_rules in made.items()),
+        key=lambda key: -key.rules,
+    )[:_MOST_MADE]
     return sorted(keys, key=lambda key: -key.rules)
+
+
+def _found(
+    needs: Callable[[Term], Iterator[tuple[str, str, bool, frozenset[Any]]]], rules: Sequence[Rule]
+) -> dict[tuple[str, str], dict[int, list["_Comparison"]]]:
+    """What rules need of facts, by the fact and its Python text, then by the rule's place."""
+    found: dict[tuple[str, str], dict[int, list[_Comparison]]] = {}
+    for index, rule in enumerate(rules):
+        for name, access, wanted, values in needs(rule.syntax.term):
+            of_rules = found.setdefault((name, access), {})
+            of_rules.setdefault(index, []).append((wanted, values))
+    return found
 
 
 def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: int) -> Key:
@@ -260,6 +276,20 @@ def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
         if VARIABLES[name].type == BOOL:
             access = f"bool({access})"
         yield name, access, wanted is values[0], values[1]
+
+
+def _settled(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
+    """What a condition needs to be true or false of what its call's traits settle, other than
+    single comparisons: a fact of theirs, the Python text of it all, and True."""
+    if isinstance(term, Junction) and term.operator == "&&":
+        for operand in term.operands:
+            yield from _settled(operand)
+        return
+    wanted = True
+    while isinstance(term, Not):
+        term, wanted = term.operand, not wanted
+    if isinstance(term, Junction) and not term.can_fail and term.uses and term.uses <= TRAITS:
+        yield min(term.uses), f"bool({text_of(term)})", wanted, frozenset({True})
 
 
 def _compared_with(term: Code, access: str) -> tuple[bool, frozenset[Any]] | None:
@@ -315,9 +345,9 @@ def compile_walk(
 ) -> Walker:
     """The walk for one set of unknown facts.
 
-    `before_facts` stops with NEED_FACTS at the first rule that cannot be decided, where else it
-    is passed over. `degraded` marks the verdicts, because facts were missing. Without `dispatch`
-    every rule is tried, with the same verdict.
+    `before_facts` stops at the first rule that cannot be decided, where else it is passed over.
+    `degraded` marks the verdicts, because facts were missing. Without `dispatch` every rule is
+    tried, with the same verdict, and all of them want their facts read.
     """
     compiled.between()
     tests = compiled.tests(unknown, before_facts=before_facts)
@@ -337,6 +367,7 @@ def compile_walk(
     every = (1 << len(compiled.rules)) - 1
     return Walker(
         steps,
+        plan=compiled.plan,
         default=default,
         label=label,
         degraded=degraded,

@@ -15,11 +15,10 @@ most what that match would have given, and nothing after it rises above the soft
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
-from typing import Literal as Only
 
 from consent.facts import Facts
 from rules.call import Call
-from rules.rule import NEED_FACTS, Mode, NeedFacts, Rule
+from rules.rule import Mode, ReadPlan, Rule, part_of
 from rules.verdict import Action, Cause, Shadow, Verdict
 
 NOTHING_PASSED: Final = 3
@@ -77,8 +76,20 @@ class Step:
         self.shadow: Final = (Shadow(rule.id, rule.action),) if rule.mode is Mode.SHADOW else None
 
 
+class Chain:
+    """The steps that a mask leaves; `plan` is what of the index they want, None until it is
+    asked for."""
+
+    __slots__ = ("plan", "steps")
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self.steps: Final = steps
+        self.plan: ReadPlan | None = None
+
+
 class Walker:
-    """A walk, called with a call and its facts: the verdict, or NEED_FACTS where a step stops.
+    """A walk, called with a call and its facts: the verdict, or where a step stops what of `plan`,
+    the whole set's, must be read for this call.
 
     `by_traits` is the mask that a call's traits leave, `by_plain` the same where `Facts.plain`
     holds, `by_others` what is left by the facts that neither settles; None for what no rule
@@ -89,6 +100,7 @@ class Walker:
         self,
         steps: Sequence[Step],
         *,
+        plan: ReadPlan,
         default: Action,
         label: str,
         degraded: bool,
@@ -97,6 +109,7 @@ class Walker:
         by_others: Masks | None,
     ) -> None:
         self._steps = steps
+        self._plan = plan
         self._default = default
         self._label = label
         self._degraded = degraded
@@ -105,16 +118,17 @@ class Walker:
         self._by_others = by_others
         self._of_traits: dict[object, int] = {}
         self._of_plain: dict[object, int] = {}
-        self._chains: dict[int, tuple[Step, ...]] = {}
+        self._chains: dict[int, Chain] = {}
         self._links = 0
         self._verdicts: dict[object, Verdict] = {}
         self._no_match = self._verdict(None, NOTHING_PASSED, (), ())
 
-    def __call__(self, call: Call, facts: Facts) -> Verdict | Only[NeedFacts.NEED_FACTS]:
+    def __call__(self, call: Call, facts: Facts) -> Verdict | ReadPlan:
         softness = NOTHING_PASSED
         hits: tuple[Shadow, ...] = ()
         errors: tuple[str, ...] = ()
-        for step in self._chain(call, facts):
+        chain = self._chain(call, facts)
+        for step in chain.steps:
             came = step.test(call, facts)
             if came == FALSE:
                 continue
@@ -127,14 +141,14 @@ class Walker:
             if came == ERROR:
                 errors += (step.rule.id,)
             if step.stops:
-                return NEED_FACTS
+                return chain.plan or self._wanted_by(chain)
             if shadow is None:
                 softness = softened(step.rule, softness, self._default)
         if softness == NOTHING_PASSED and not hits and not errors:
             return self._no_match
         return self._verdict(None, softness, hits, errors)
 
-    def _chain(self, call: Call, facts: Facts) -> tuple[Step, ...]:
+    def _chain(self, call: Call, facts: Facts) -> Chain:
         """The steps to try."""
         traits = call.traits()
         masks, known = self._by_traits, self._of_traits
@@ -152,18 +166,23 @@ class Walker:
             chain = self._chain_of(mask)
         return chain
 
-    def _chain_of(self, mask: int) -> tuple[Step, ...]:
-        chain, rest = [], mask
+    def _chain_of(self, mask: int) -> Chain:
+        steps, rest = [], mask
         while rest:
             lowest = rest & -rest
-            chain.append(self._steps[lowest.bit_length() - 1])
+            steps.append(self._steps[lowest.bit_length() - 1])
             rest ^= lowest
-        self._links += len(chain) + 1
+        self._links += len(steps) + 1
         if self._links > _MOST_LINKS:
             self._chains.clear()
-            self._links = len(chain) + 1
-        found = self._chains[mask] = tuple(chain)
+            self._links = len(steps) + 1
+        found = self._chains[mask] = Chain(tuple(steps))
         return found
+
+    def _wanted_by(self, chain: Chain) -> ReadPlan:
+        uses = frozenset[str]().union(*(step.rule.condition.uses for step in chain.steps))
+        chain.plan = part_of(self._plan, uses)
+        return chain.plan
 
     def _verdict(
         self,

@@ -158,7 +158,7 @@ class Recall:
             (
                 question.call,
                 decision.facts,
-                ruleset.plan,
+                decision.plan or ruleset.plan,
                 decision.verdict.ruleset == SAFEGUARD,
             )
         )

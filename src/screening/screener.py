@@ -19,7 +19,7 @@ from rules.bind import bind
 from rules.call import NO_CONDUCT, Call, Conduct
 from rules.explanation import explain
 from rules.loading import Packs
-from rules.ruleset import NEED_FACTS, ReadPlan, RuleSet, evaluate
+from rules.ruleset import ReadPlan, RuleSet, evaluate
 from rules.safeguard import safeguard
 from rules.verdict import Action, Cause, Verdict
 from screening.decision_id import decision_id
@@ -71,7 +71,8 @@ class Evidence:
 
 
 class Decision:
-    """What one question came to; `facts` and `facts_seconds` are None where none were asked for."""
+    """What one question came to; `facts`, `facts_seconds` and `plan`, by which they were read, are
+    None where none were asked for."""
 
     __slots__ = (
         "attempt",
@@ -80,6 +81,7 @@ class Decision:
         "facts",
         "facts_seconds",
         "internal_error",
+        "plan",
         "profile",
         "ruleset",
         "verdict",
@@ -100,6 +102,7 @@ class Decision:
         self.decision_id = decision_id
         self.facts = facts
         self.facts_seconds: float | None = None
+        self.plan: ReadPlan | None = None
         self.internal_error = internal_error
         self.attempt = 1
         """The how-manieth question about this call it was; known once it has been answered."""
@@ -129,6 +132,21 @@ class Reader(Protocol):
         self, question: index.Question, *, deadline: float, done: Callable[[Facts], None]
     ) -> None:
         """Read by `deadline`, an instant of the screener's clock; `done` is called once."""
+
+
+class Kept(Protocol):
+    """Which calls are kept for replays: those whose decision ids come before `below`."""
+
+    @property
+    def below(self) -> str:
+        """ "" where none are."""
+
+
+class _NoneKept:
+    below = ""
+
+
+NONE_KEPT: Final = _NoneKept()
 
 
 class DncPlan:
@@ -182,7 +200,9 @@ class DncPlan:
 class Screener:
     """Decides calls with what is in force now; its parts are swapped whole while it runs."""
 
-    __slots__ = ("_budget", "_clock", "_key", "calling_side", "conduct", "dnc", "packs", "reader")
+    __slots__ = (
+        "_budget", "_clock", "_kept", "_key", "calling_side", "conduct", "dnc", "packs", "reader",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -190,6 +210,7 @@ class Screener:
         reader: Reader,
         decision_key: bytes,
         facts_budget_ms: float,
+        kept: Kept = NONE_KEPT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.packs: Packs | None = None
@@ -198,6 +219,7 @@ class Screener:
         self.dnc = DncPlan()
         self.reader = reader
         self._key = decision_key
+        self._kept = kept
         self._budget = facts_budget_ms / 1000.0
         self._clock = clock
 
@@ -250,16 +272,21 @@ class Screener:
         call.dnc_lists = dnc.state(call.called.country, call.at)
         call.conduct = self.conduct
         verdict = evaluate(ruleset, call)
-        if verdict is not NEED_FACTS:
+        if isinstance(verdict, Verdict):
             decision.verdict = verdict
             # Not needed to decide, but a trace shows values, and they shall be the real ones.
             if not question.explain:
                 return False
+            plan = ruleset.plan
+        elif question.explain or call.decision_id < self._kept.below:
+            # Tomorrow's rules are tried on these calls, and may ask for more than today's.
+            plan = ruleset.plan
+        else:
+            plan = verdict
+        decision.plan = plan
         started = self._clock()
         waiting = _Waiting(self, decision, ruleset, question, side, dnc, started, done)
-        self.reader.read(
-            _lookup(call, dnc, ruleset.plan), deadline=arrived + self._budget, done=waiting
-        )
+        self.reader.read(_lookup(call, dnc, plan), deadline=arrived + self._budget, done=waiting)
         return True
 
     def decide(self, waiting: "_Waiting", facts: Facts) -> None:

@@ -118,17 +118,18 @@ class Service:
         self._catalogue = Catalogue.load(state.folder)
         self.reader = IndexReader(state.redis_url, epoch=self._catalogue.epoch)
         self.metrics.follow(self.reader)
-        self.screener = Screener(
-            reader=self.reader,
-            decision_key=state.keyring.decision_key,
-            facts_budget_ms=settings.facts_budget_ms,
-        )
         self.recall = Recall(
             ring_folder(state.folder, slot),
             state.keyring,
             capacity=settings.recall_calls // workers,
         )
         self.metrics.follow_recall(self.recall)
+        self.screener = Screener(
+            reader=self.reader,
+            decision_key=state.keyring.decision_key,
+            facts_budget_ms=settings.facts_budget_ms,
+            kept=self.recall,
+        )
         self.lookup = Lookup(
             self.screener,
             self.metrics,

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from tests.rules.test_ruleset import (
     a_rule,
     a_set,
+    as_read,
     calls,
     decided,
     known_facts,
     rule_sets,
 )
 
-from consent.category import BIT, mask
 from consent.facts import CALLED_SIDE, UNKNOWN, Facts
 from consent.number import parse_number
 from rules.call import Call
@@ -89,18 +89,6 @@ def test_what_is_judged_is_what_every_fact_would_give(
     else:
         assert found.total.before == Counter([decided(current, call, facts).action])
         assert found.total.after == Counter([decided(new, call, facts).action])
-
-
-def as_read(facts: Facts, other: Facts, plan: ReadPlan, category: str) -> Facts:
-    """The facts where the plan reads them, those of `other` where it does not."""
-    read = set(plan.categories) | ({category} & BIT.keys() if plan.own_category else set())
-    bits = mask(read)
-    return Facts(
-        listed=facts.listed & bits | other.listed & ~bits,
-        profile=(facts if plan.profile else other).profile,
-        consent=(facts if plan.consent else other).consent,
-        personal=(facts if plan.personal else other).personal,
-    )
 
 
 @given(rule_sets(), calls(), known_facts)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from consent.category import mask
+from consent.category import BIT, mask
 from consent.facts import CALLED_SIDE, UNKNOWN, Consent, Facts, Profile
 from consent.number import Number, NumberClass
 from rules.call import Call
 from rules.cel import check, parse
 from rules.explanation import explain
-from rules.ruleset import NEED_FACTS, Mode, ReadPlan, Rule, RuleSet, evaluate
+from rules.ruleset import Mode, ReadPlan, Rule, RuleSet, evaluate
 from rules.schema import FACTS_KNOWN, declarations
 from rules.verdict import Action, Cause, Shadow, Verdict
 from rules.walk import share
@@ -156,6 +156,18 @@ def without(facts: Facts, other: Facts, unknown: frozenset[str]) -> Facts:
     )
 
 
+def as_read(facts: Facts, other: Facts, plan: ReadPlan, category: str) -> Facts:
+    """The facts where the plan reads them, those of `other` where it does not."""
+    read = set(plan.categories) | ({category} & BIT.keys() if plan.own_category else set())
+    bits = mask(read)
+    return Facts(
+        listed=facts.listed & bits | other.listed & ~bits,
+        profile=(facts if plan.profile else other).profile,
+        consent=(facts if plan.consent else other).consent,
+        personal=(facts if plan.personal else other).personal,
+    )
+
+
 def decided(ruleset: RuleSet, call: Call, facts: Facts) -> Verdict:
     verdict = evaluate(ruleset, call, facts)
     assert isinstance(verdict, Verdict)
@@ -181,7 +193,7 @@ def test_what_is_decided_without_facts_is_decided_so_with_them(
 ) -> None:
     """Reading the index, or failing to, changes no verdict that did not ask for it."""
     alone = evaluate(ruleset, call)
-    assume(alone is not NEED_FACTS)
+    assume(isinstance(alone, Verdict))
     for given_ in (facts, without(facts, other, unknown)):
         verdict = decided(ruleset, call, given_)
         assert (verdict.action, verdict.rule, verdict.shadow) == (
@@ -362,6 +374,59 @@ def test_a_plan_reads_what_the_rules_use(when: str, plan: ReadPlan) -> None:
     assert a_set(a_rule("a", when, Action.WARN)).plan == plan
     assert a_set(a_rule("a", when, Action.WARN, mode=Mode.SHADOW)).plan == plan
     assert a_set(a_rule("a", when, Action.WARN, mode=Mode.OFF)).plan == ReadPlan()
+
+
+@given(rule_sets(despite=True), calls(), known_facts, known_facts)
+@settings(max_examples=200, deadline=None)
+def test_what_a_call_does_not_read_changes_nothing(
+    ruleset: RuleSet, call: Call, facts: Facts, other: Facts
+) -> None:
+    """A call reads what those rules want that it may match, and the rest may be anything."""
+    plan = evaluate(ruleset, call)
+    assume(isinstance(plan, ReadPlan))
+    full = ruleset.plan
+    assert plan.categories in (frozenset(), full.categories)
+    for flag in ("own_category", "consent", "personal", "profile", "signals", "frequency"):
+        assert getattr(plan, flag) <= getattr(full, flag)
+    read = as_read(facts, other, plan, call.category)
+    assert decided(ruleset, call, read) == decided(ruleset, call, facts)
+
+
+def a_call(category: str = "") -> Call:
+    call = Call()
+    call.category, call.commercial = category, category == "loans"
+    return call
+
+
+@pytest.mark.parametrize(
+    ("call", "plan"),
+    [
+        (a_call("loans"),
+         ReadPlan(categories=frozenset({"all"}), own_category=True, consent=True, personal=True,
+                  profile=True)),
+        (a_call(), ReadPlan(personal=True, profile=True)),
+    ],
+)  # fmt: skip
+def test_a_call_reads_what_the_rules_want_that_it_may_match(call: Call, plan: ReadPlan) -> None:
+    """Those of one plan are one object, of whichever revision of a set."""
+    rules = (
+        a_rule("personal", 'called.personal == "block"', Action.BLOCK),
+        a_rule("consent", 'call.commercial && consent.state == "revoked"', Action.BLOCK),
+        a_rule("list", "call.commercial && called.refuses(call.category)", Action.BLOCK),
+    )
+    sets = [a_set(*rules), a_set(*rules, a_rule("dno", "calling.dno", Action.WARN))]
+    plans = [evaluate(ruleset, call) for ruleset in sets]
+    assert plans == [plan, plan]
+    assert plans[0] is plans[1]
+
+
+def test_a_rule_that_asks_whether_all_is_known_reads_all_that_the_set_reads() -> None:
+    """What was not read would be known only in that nobody asked."""
+    ruleset = a_set(
+        a_rule("known", "!facts.known", Action.WARN),
+        a_rule("consent", 'call.commercial && consent.state == "revoked"', Action.BLOCK),
+    )
+    assert evaluate(ruleset, a_call()) == ruleset.plan
 
 
 def test_facts_that_no_rule_uses_make_no_walk_of_their_own() -> None:

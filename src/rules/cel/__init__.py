@@ -10,7 +10,7 @@ pattern or time zone that is none is an error of the check.
 """
 
 from rules.cel.checker import Checked, check
-from rules.cel.compiler import Condition, Emitted, compile_condition, emit
+from rules.cel.compiler import Condition, Emitted, compile_condition, emit, text_of
 from rules.cel.declarations import Declarations, Function, Variable
 from rules.cel.errors import CelError, CheckError, EvaluationError, ParseError
 from rules.cel.parser import parse
@@ -69,4 +69,5 @@ __all__ = [
     "map_of",
     "parse",
     "path",
+    "text_of",
 ]

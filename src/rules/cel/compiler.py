@@ -63,6 +63,11 @@ def emit_value(checked: Checked) -> str:
     return text
 
 
+def text_of(term: Term) -> str:
+    """A part of a checked expression as Python text."""
+    return _value(term)
+
+
 def compile_text(text: str) -> Callable[[Any, Any], Any]:
     """The function of `c` and `f` that Python text computes."""
     # The text is our own: names and literals of the source enter it only through repr.

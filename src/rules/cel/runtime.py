@@ -346,9 +346,11 @@ def divide_int(left: int, right: int) -> int:
 
 
 def remainder_int(left: int, right: int) -> int:
-    """The remainder, with the sign of the dividend."""
+    """The remainder, with the sign of the dividend, of a division whose quotient is in range."""
     if right == 0:
         raise EvaluationError("modulus by zero")
+    if right == -1:
+        _int(-left)
     remainder = abs(left) % abs(right)
     return -remainder if left < 0 else remainder
 

@@ -126,6 +126,7 @@ ERRORS = [
     ("-9223372036854775808 - 1", "out of the range of int"),
     ("-(-9223372036854775808)", "out of the range of int"),
     ("-9223372036854775808 / -1", "out of the range of int"),
+    ("-9223372036854775808 % -1", "out of the range of int"),
     ("5000000000 * 5000000000", "out of the range of int"),
     ("0u - 1u", "out of the range of uint"),
     ("1 / 0", "division by zero"),

@@ -76,7 +76,12 @@ COLUMNS: Final = (
     Column("redress", "VARCHAR", "where a caller can object"),
     Column("lists", _LISTS, "do-not-call lists that were asked, and their age"),
     Column("consent", "BIGINT", "the ledger's sequence of the consent, 0 for none"),
-    Column("signals", "JSON", "the calling number's, as read; shares in thousandths"),
+    Column(
+        "signals",
+        "JSON",
+        "the calling number's, as read; shares in thousandths; null where all are 0, or no rule "
+        "asked",
+    ),
     Column("decided_us", "INTEGER", "from the question to the decision, µs"),
     Column("facts_us", "INTEGER", "of that, the read of the index, µs; null without one"),
     Column("hash", "VARCHAR", "the link of the chain"),

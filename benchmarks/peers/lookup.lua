@@ -1,5 +1,6 @@
--- What a call of the service reads from the index, read by nginx: the same commands for the same
--- keys in one pipeline, the stamp last, and what they say as a small JSON. No rules.
+-- What the service may read of the index for a call that is vouched for, read by nginx for each: the
+-- same commands for the same keys in one pipeline, the stamp last, and what they say as a small JSON.
+-- No rules.
 -- The module `plan` is written by benchmarks/peers/nginx.py: what the service has in memory.
 
 local cjson = require "cjson.safe"
@@ -98,10 +99,6 @@ function _M.answer()
     server:hmget(tag .. ":b:" .. format("%d", floor(called / WIDTH)), low, high)
     server:hget(tag .. ":x:" .. format("%d", called), pack_int(calling))
     server:hmget(tag .. ":s", unpack(looks.stamp))
-    -- The signals of the calling number, and when it was last said that they are all there.
-    local own = TAGS[floor(calling / BLOCK) % SHARDS]
-    server:hvals(own .. ":g:" .. format("%d", calling))
-    server:hget(own .. ":c", "g")
     local replies = server:commit_pipeline()
     if not replies then return ngx.exit(503) end
     server:set_keepalive(60000, 1024)
@@ -123,7 +120,6 @@ function _M.answer()
         ',"preferences":', bool(bucket[1] ~= null),
         ',"consent":', bool(entity and bucket[2] ~= null),
         ',"personal":', bool(replies[count + 2] ~= null),
-        ',"heard_of":', bool(replies[count + 5] ~= null and #replies[count + 4] > 0),
         '}',
     })
 end

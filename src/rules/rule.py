@@ -156,8 +156,21 @@ def part_of(plan: ReadPlan, uses: frozenset[str]) -> ReadPlan:
     if FACTS_KNOWN in uses:
         return plan
     refuses = REFUSES in uses
-    categories = plan.categories if refuses else frozenset()
-    return _the_same(_plan(uses, categories, own_category=plan.own_category and refuses))
+    theirs = _plan(
+        uses,
+        plan.categories if refuses else frozenset(),
+        own_category=plan.own_category and refuses,
+    )
+    return _the_same(
+        replace(
+            theirs,
+            consent=plan.consent and theirs.consent,
+            personal=plan.personal and theirs.personal,
+            profile=plan.profile and theirs.profile,
+            signals=plan.signals and theirs.signals,
+            frequency=plan.frequency and theirs.frequency,
+        )
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,9 @@ the processor's caches by the time they were written: handing it over took twice
 
 MOST_WAITING: Final = 20_000
 _BATCH_CALLS: Final = 200
+_PART_CALLS: Final = 32
+"""Calls that are written down at once, while what they are made of is in the processor's caches."""
+
 _BATCH_BYTES: Final = 160_000
 """What a socket's buffer takes in one piece on a kernel with Linux's defaults (212,992 bytes)."""
 
@@ -82,6 +85,10 @@ class Outbox:
         self._every = every_seconds
         self._clock = clock
         self._waiting: list[tuple[Any, ...]] = []
+        self._parts: list[tuple[bytes, int]] = []
+        """Calls that are written down, each with how many they are."""
+        self._written = 0
+        """Calls in these."""
         self._verdicts: dict[int, int] = {}
         self._said: list[tuple[Verdict, dict[str, Any]]] = []
         """The verdicts of the calls that wait, and how they are written, each once."""
@@ -101,14 +108,14 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """Calls that wait for the recorder."""
-        return len(self._waiting) + self._packed_calls
+        return len(self._waiting) + self._written + self._packed_calls
 
     def observe(
         self, question: Question, decision: Decision, elapsed: float, transport: str
     ) -> None:
         """Take a call that was answered. Called for every one, in the loop that answers."""
         waiting = self._waiting
-        if len(waiting) + self._packed_calls >= self._most:
+        if len(waiting) + self._written + self._packed_calls >= self._most:
             self.dropped["full"] += 1
             self._lost += 1
             return
@@ -165,6 +172,8 @@ class Outbox:
                 transport,
             )
         )
+        if len(waiting) >= _PART_CALLS:
+            self._write_part()
 
     def missed(self, calls: int) -> None:
         """Calls that were answered unscreened: the log shall say that it lacks them."""
@@ -200,7 +209,7 @@ class Outbox:
     def _tick(self) -> None:
         self._timer = None
         self._send(at_once=_AT_ONCE)
-        if self._waiting or self._packed or self._told:
+        if self._waiting or self._parts or self._packed or self._told:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._every, self._tick)
 
@@ -226,37 +235,58 @@ class Outbox:
             self._socket = connect(self._folder)
         return self._socket
 
+    def _write_part(self) -> None:
+        """Write down the calls that wait."""
+        calls = self._waiting
+        self._parts.append((_dumped(calls), len(calls)))
+        self._written += len(calls)
+        calls.clear()
+
     def _pack(self) -> bool:
         """Make the next batch of what waits."""
-        calls = self._waiting[:_BATCH_CALLS]
+        if self._waiting:
+            self._write_part()
         told, self._told = self._told[:_BATCH_CALLS], self._told[_BATCH_CALLS:]
+        parts, calls = self._next_parts()
         if not calls and not told:
             return False
-        del self._waiting[:_BATCH_CALLS]
         batch = {
             "instance": self._instance,
             "rules": self._rules(),
             "lost": self._lost,
             "verdicts": [written for _, written in self._said],
             "lists": self._read,
-            "calls": calls,
             "told": told,
         }
-        if not self._waiting:
+        if not self._parts:
             self._verdicts.clear()
             self._said = []
             self._lists.clear()
             self._read = []
         self._lost = 0
-        message = _dumped(batch)
+        head = orjson.dumps(batch)[:-1]
+        message = b'%b,"calls":[%b]}' % (head, b",".join(parts))
         if len(message) > _BATCH_BYTES:
             # Only callers that send long texts come to it; they must not cost others the record.
-            batch["calls"] = [_shortened(call) for call in calls]
-            message = _dumped(batch)
-        self._packed.append((message, len(calls), len(told)))
-        self._packed_calls += len(calls)
+            short = [_shortened(call) for part in parts for call in orjson.loads(b"[%b]" % part)]
+            message = b'%b,"calls":[%b]}' % (head, _dumped(short))
+        self._packed.append((message, calls, len(told)))
+        self._packed_calls += calls
         self._packed_told += len(told)
         return True
+
+    def _next_parts(self) -> tuple[list[bytes], int]:
+        """What is written down, as far as it goes into one batch, and how many calls it is."""
+        taken = calls = 0
+        for _, count in self._parts:
+            if calls + count > _BATCH_CALLS:
+                break
+            taken += 1
+            calls += count
+        parts = [part for part, _ in self._parts[:taken]]
+        del self._parts[:taken]
+        self._written -= calls
+        return parts, calls
 
     def _put(self, link: socket.socket, message: bytes, calls: int) -> bool:
         """Whether a message with so many calls has gone out, or never will."""
@@ -301,15 +331,16 @@ def short_path(path: Path) -> Any:
         os.close(folder)
 
 
-def _dumped(batch: dict[str, Any]) -> bytes:
+def _dumped(calls: Sequence[Sequence[Any]]) -> bytes:
+    """The calls as the members of a JSON array."""
     try:
-        return orjson.dumps(batch)
+        return orjson.dumps(calls)[1:-1]
     except TypeError:
         # A text that is no Unicode, of one call: what cannot be written of it is replaced.
-        return orjson.dumps({**batch, "calls": [_shortened(call) for call in batch["calls"]]})
+        return orjson.dumps([_shortened(call) for call in calls])[1:-1]
 
 
-def _shortened(call: tuple[Any, ...]) -> list[Any]:
+def _shortened(call: Sequence[Any]) -> list[Any]:
     return [
         part[:_LONGEST_TEXT].encode("utf-8", "replace").decode() if type(part) is str else part
         for part in call

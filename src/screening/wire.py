@@ -108,6 +108,9 @@ def fields_of_query(query: bytes) -> dict[str, Any]:
 
 
 _CALLED: Final = b'"called"'
+_CALLED_OR_DIALLED: Final = b'lled"'
+_OPENS: Final = ord("{")
+_CLOSES: Final = ord("}")
 _LONG_CALLED: Final = re.compile(rb'"called"\s*:\s*"\+?[0-9]{%d,}"' % (LONGEST + 1))
 
 
@@ -115,18 +118,17 @@ def is_no_emergency(body: bytes) -> bool:
     """Whether a JSON body shows at a glance that it asks for no emergency call: what it does not
     show, `may_be_shed` finds.
 
-    One object, no escapes, one called number of digits alone, longer than any emergency number.
+    An object without escapes in which `dialled` stands nowhere and `called` once, with digits
+    alone, more than any emergency number has.
     """
     # `in` costs five times as much: it asks first whether what is looked for is a number.
     called = body.find(_CALLED)
     return (
         called > 0
-        and body[:1] == b"{"
-        and body[-1:] == b"}"
-        and body.find(b"{", 1) < 0
+        and body[0] == _OPENS
+        and body[-1] == _CLOSES
+        and body.count(_CALLED_OR_DIALLED) == 1
         and body.find(b"\\") < 0
-        and body.find(_CALLED, called + 1) < 0
-        and body.find(b'"dialled"') < 0
         and _LONG_CALLED.match(body, called) is not None
     )
 

@@ -50,7 +50,7 @@ async def test_a_call_leaves_no_cycle(index_url: str, tmp_path: Path) -> None:
         await asyncio.sleep(0.01)  # what follows the answers
         return places
 
-    first, then = bodies(1, 200), [*bodies(2, 700), b"{", b'{"called": 5}']
+    first, then = bodies(1, 200), [*bodies(2, 1_000), b"{", b'{"called": 5}']
     await ask(first)
     gc.collect()
     gc.disable()

@@ -1,7 +1,8 @@
 """A worker's way to the recorder: a bounded buffer, sent in batches, that never waits.
 
 Invariants:
-- `observe` costs a call one tuple; nothing is hashed, looked up or written here;
+- `observe` costs a call one tuple, and every so often writes down those that wait; nothing is
+  hashed or looked up here;
 - what does not fit (a recorder that is slow or gone) is dropped and counted, and the count goes
   with the next batch, so that the log itself says what it lacks;
 - what waits longer than a tick does so as bytes: twenty thousand calls held as objects were looked

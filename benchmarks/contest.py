@@ -111,7 +111,7 @@ class Asker:
         asking = _children_cpu_s()
         done = subprocess.run(
             words, capture_output=True, text=True, check=True, timeout=seconds + 60,
-            preexec_fn=lambda: processes.first_on(self.core),
+            preexec_fn=lambda: _first_on(self.core),
         )  # fmt: skip
         told: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
         return {
@@ -131,6 +131,14 @@ class Asker:
             contestant.port, self.questions, due, connections=256, base=self._next(),
             cores=[self.core],
         )  # fmt: skip
+
+
+def _first_on(core: int) -> None:
+    """Keep this process, and what it becomes, on a core and before all others there, where it may;
+    who may not shares it."""
+    os.sched_setaffinity(0, {core})
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 def _children_cpu_s() -> float:

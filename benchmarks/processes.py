@@ -1,6 +1,5 @@
 """What Linux says of processes: their processor time and their memory."""
 
-import contextlib
 import os
 import sys
 import time
@@ -37,14 +36,6 @@ def cpu_us(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) * TICK_US
-
-
-def first_on(core: int) -> None:
-    """Keep the process that calls this, and what it becomes, on a core and before all others there,
-    where it may; who may not shares it."""
-    os.sched_setaffinity(0, {core})
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 def command_line(pid: int) -> str:

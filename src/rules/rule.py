@@ -144,7 +144,8 @@ def read_plan(rules: tuple[Rule, ...]) -> ReadPlan:
                 own_category = True
     if REFUSES in uses:
         literals.add("all")
-    return _plan(frozenset(uses), frozenset(literals), own_category=own_category)
+    every = ReadPlan(frozenset(literals), own_category, True, True, True, True, True)
+    return _restricted(every, frozenset(uses))
 
 
 @lru_cache(maxsize=1024)
@@ -153,24 +154,7 @@ def part_of(plan: ReadPlan, uses: frozenset[str]) -> ReadPlan:
 
     Whether all is known that can be is a fact of the whole plan.
     """
-    if FACTS_KNOWN in uses:
-        return plan
-    refuses = REFUSES in uses
-    theirs = _plan(
-        uses,
-        plan.categories if refuses else frozenset(),
-        own_category=plan.own_category and refuses,
-    )
-    return _the_same(
-        replace(
-            theirs,
-            consent=plan.consent and theirs.consent,
-            personal=plan.personal and theirs.personal,
-            profile=plan.profile and theirs.profile,
-            signals=plan.signals and theirs.signals,
-            frequency=plan.frequency and theirs.frequency,
-        )
-    )
+    return plan if FACTS_KNOWN in uses else _the_same(_restricted(plan, uses))
 
 
 @lru_cache(maxsize=1024)
@@ -178,13 +162,14 @@ def _the_same(plan: ReadPlan) -> ReadPlan:
     return plan
 
 
-def _plan(uses: frozenset[str], categories: frozenset[str], *, own_category: bool) -> ReadPlan:
+def _restricted(plan: ReadPlan, uses: frozenset[str]) -> ReadPlan:
+    refuses = REFUSES in uses
     return ReadPlan(
-        categories=categories,
-        own_category=own_category,
-        consent=bool(uses & {"consent.state", "consent.id", CONSENT_OUTSIDE}),
-        personal="called.personal" in uses,
-        profile=bool(uses & _PROFILE),
-        signals=bool(uses & CALLING_SIGNALS),
-        frequency=ENTITY_CALLS in uses,
+        categories=plan.categories if refuses else frozenset(),
+        own_category=plan.own_category and refuses,
+        consent=plan.consent and bool(uses & {"consent.state", "consent.id", CONSENT_OUTSIDE}),
+        personal=plan.personal and "called.personal" in uses,
+        profile=plan.profile and bool(uses & _PROFILE),
+        signals=plan.signals and bool(uses & CALLING_SIGNALS),
+        frequency=plan.frequency and ENTITY_CALLS in uses,
     )

@@ -199,6 +199,9 @@ class Key:
 _Comparison = tuple[bool, frozenset[Any]]
 """Whether the value must be one of these, or with False none of them."""
 
+_Need = tuple[str, str, bool, frozenset[Any]]
+"""A fact, its Python text, and what that is compared with."""
+
 
 def _keys(rules: Sequence[Rule]) -> list[Key]:
     """The facts to be looked up, those that most rules compare first: any of few values, others
@@ -219,15 +222,28 @@ def _keys(rules: Sequence[Rule]) -> list[Key]:
 
 
 def _found(
-    needs: Callable[[Term], Iterator[tuple[str, str, bool, frozenset[Any]]]], rules: Sequence[Rule]
-) -> dict[tuple[str, str], dict[int, list["_Comparison"]]]:
+    needs: Callable[[Term, bool], Iterator[_Need]], rules: Sequence[Rule]
+) -> dict[tuple[str, str], dict[int, list[_Comparison]]]:
     """What rules need of facts, by the fact and its Python text, then by the rule's place."""
     found: dict[tuple[str, str], dict[int, list[_Comparison]]] = {}
     for index, rule in enumerate(rules):
-        for name, access, wanted, values in needs(rule.syntax.term):
-            of_rules = found.setdefault((name, access), {})
-            of_rules.setdefault(index, []).append((wanted, values))
+        for term, holds in _operands(rule.syntax.term):
+            for name, access, wanted, values in needs(term, holds):
+                of_rules = found.setdefault((name, access), {})
+                of_rules.setdefault(index, []).append((wanted, values))
     return found
+
+
+def _operands(term: Term) -> Iterator[tuple[Term, bool]]:
+    """What a condition joins with `&&`, and whether it needs it to be true or false."""
+    if isinstance(term, Junction) and term.operator == "&&":
+        for operand in term.operands:
+            yield from _operands(operand)
+        return
+    wanted = True
+    while isinstance(term, Not):
+        term, wanted = term.operand, not wanted
+    yield term, wanted
 
 
 def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: int) -> Key:
@@ -246,19 +262,11 @@ def _key(name: str, access: str, of_rules: dict[int, list[_Comparison]], count: 
     return Key(name, access, len(of_rules), masks, other)
 
 
-def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
-    """What a condition needs to be true of single facts, as far as it says so: the fact, its
-    Python text, and the values that it must be one of (or, with False, none of).
+def _comparisons(term: Term, wanted: bool) -> Iterator[_Need]:
+    """What a single fact must be, where the term compares one with constants.
 
     How a text begins is a fact of its own for each length of what it is compared with.
     """
-    if isinstance(term, Junction) and term.operator == "&&":
-        for operand in term.operands:
-            yield from _comparisons(operand)
-        return
-    wanted = True
-    while isinstance(term, Not):
-        term, wanted = term.operand, not wanted
     if not isinstance(term, Code) or term.can_fail or len(term.uses) != 1:
         return
     (name,) = term.uses
@@ -278,16 +286,8 @@ def _comparisons(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
         yield name, access, wanted is values[0], values[1]
 
 
-def _settled(term: Term) -> Iterator[tuple[str, str, bool, frozenset[Any]]]:
-    """What a condition needs to be true or false of what its call's traits settle, other than
-    single comparisons: a fact of theirs, the Python text of it all, and True."""
-    if isinstance(term, Junction) and term.operator == "&&":
-        for operand in term.operands:
-            yield from _settled(operand)
-        return
-    wanted = True
-    while isinstance(term, Not):
-        term, wanted = term.operand, not wanted
+def _settled(term: Term, wanted: bool) -> Iterator[_Need]:
+    """What several facts must say together, where the call's traits settle them all."""
     if isinstance(term, Junction) and not term.can_fail and term.uses and term.uses <= TRAITS:
         yield min(term.uses), f"bool({text_of(term)})", wanted, frozenset({True})
 

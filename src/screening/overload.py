@@ -6,9 +6,9 @@ longer. From then on a call is shed that comes while so many others are being sc
 many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and the lag
 stayed under half of the limit. So many are on their way at once where the loop or the index is
 behind, and nowhere else: `SCREENED_AT_ONCE`, half of it for each tick that is behind by half of the
-limit, and a few more for each that is not. Until a second tick is late the loop was held up once,
-by something else than calls: `SCREENED_AT_FIRST` is what comes to a busy core in 25 ms, and it
-sheds nothing that it could have screened in time.
+limit, and half as many more for each that is not. Until a second tick is late the loop was held up
+once, by something else than calls: `SCREENED_AT_FIRST` is what comes to a busy core in 25 ms, and
+it sheds nothing that it could have screened in time.
 """
 
 import asyncio

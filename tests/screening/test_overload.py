@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -17,13 +18,16 @@ from screening.overload import SCREENED_AT_FIRST
 pytestmark = pytest.mark.timely
 
 US = "+12125550142"
-SWITCHES = 900
+SWITCHES = 3 * SCREENED_AT_FIRST
 ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\Z")
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One that sheds at a lag that the noise of a busy machine does not reach."""
+    # Of the sockets here, and there: the service takes the limit over.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = tmp_path_factory.mktemp("overload")
     with running_service(folder / "state", "--sample", shed_lag_ms="200") as running:
         yield running
@@ -88,7 +92,7 @@ def test_calls_of_a_loop_held_up_are_shed_and_screening_returns(service: Running
         others = [each for n, each in enumerate(answers) if n % 8 != 7]
         shed = [each for each in others if each["ruleset"] == "overload"]
         screened = [each for each in others if each["ruleset"] != "overload"]
-        assert len(shed) > SWITCHES / 4
+        assert len(shed) > SWITCHES / 2
         assert len(screened) >= SCREENED_AT_FIRST / 2
         for each in shed:
             assert (each["action"], each["cause"], each["degraded"]) == ("allow", "degraded", True)

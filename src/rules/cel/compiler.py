@@ -58,14 +58,9 @@ def emit(checked: Checked, *, unknown: frozenset[str] = frozenset()) -> Emitted:
 
 def emit_value(checked: Checked) -> str:
     """Any expression as Python text."""
-    text = _value(checked.term)
+    text = text_of(checked.term)
     _measure(text, checked)
     return text
-
-
-def text_of(term: Term) -> str:
-    """A part of a checked expression as Python text."""
-    return _value(term)
 
 
 def compile_text(text: str) -> Callable[[Any, Any], Any]:
@@ -102,25 +97,26 @@ def evaluate(
 _GLOBALS: Final = dict(RUNTIME)
 
 
-def _value(term: Term) -> str:
+def text_of(term: Term) -> str:
+    """A checked expression, or a part of one, as Python text."""
     match term:
         case Constant(value):
             return literal(value)
         case Code(template, operands):
-            return template.format(*map(_value, operands))
+            return template.format(*map(text_of, operands))
         case Not(operand):
-            return _not(_value(operand))
+            return _not(text_of(operand))
         case Junction(operator, operands):
-            return _join(operator, [(_value(operand), operand.can_fail) for operand in operands])
+            return _join(operator, [(text_of(operand), operand.can_fail) for operand in operands])
         case Choice(condition, chosen, otherwise):
-            return _either(_value(condition), _value(chosen), _value(otherwise))
+            return _either(text_of(condition), text_of(chosen), text_of(otherwise))
         case Quantifier(predicate=predicate):
-            return _quantified(term, _value(predicate))
+            return _quantified(term, text_of(predicate))
 
 
 def _pair(term: Term, unknown: frozenset[str]) -> tuple[str, str]:
     if term.uses.isdisjoint(unknown):
-        text = _value(term)
+        text = text_of(term)
         return text, text
     match term:
         case Not(operand):
@@ -143,7 +139,7 @@ def _pair(term: Term, unknown: frozenset[str]) -> tuple[str, str]:
 def _choice(term: Choice, unknown: frozenset[str]) -> tuple[str, str]:
     chosen, otherwise = _pair(term.chosen, unknown), _pair(term.otherwise, unknown)
     if term.condition.uses.isdisjoint(unknown):
-        condition = _value(term.condition)
+        condition = text_of(term.condition)
         return (
             _either(condition, chosen[0], otherwise[0]),
             _either(condition, chosen[1], otherwise[1]),
@@ -174,7 +170,7 @@ def _either(condition: str, chosen: str, otherwise: str) -> str:
 
 
 def _quantified(term: Quantifier, predicate: str) -> str:
-    over = _value(term.over)
+    over = text_of(term.over)
     if term.predicate.can_fail:
         helper = "every_of" if term.macro == "all" else "some_of"
         return f"{helper}({over}, lambda {term.local}: {predicate})"

@@ -38,6 +38,8 @@ _BATCH_CALLS: Final = 200
 _PART_CALLS: Final = 32
 """Calls that are written down at once, while what they are made of is in the processor's caches."""
 
+_BATCH_PARTS: Final = _BATCH_CALLS // _PART_CALLS
+
 _BATCH_BYTES: Final = 160_000
 """What a socket's buffer takes in one piece on a kernel with Linux's defaults (212,992 bytes)."""
 
@@ -248,9 +250,12 @@ class Outbox:
         if self._waiting:
             self._write_part()
         told, self._told = self._told[:_BATCH_CALLS], self._told[_BATCH_CALLS:]
-        parts, calls = self._next_parts()
-        if not calls and not told:
+        parts, self._parts = self._parts[:_BATCH_PARTS], self._parts[_BATCH_PARTS:]
+        if not parts and not told:
             return False
+        calls = sum(count for _, count in parts)
+        self._written -= calls
+        written = [part for part, _ in parts]
         batch = {
             "instance": self._instance,
             "rules": self._rules(),
@@ -266,28 +271,15 @@ class Outbox:
             self._read = []
         self._lost = 0
         head = orjson.dumps(batch)[:-1]
-        message = b'%b,"calls":[%b]}' % (head, b",".join(parts))
+        message = b'%b,"calls":[%b]}' % (head, b",".join(written))
         if len(message) > _BATCH_BYTES:
             # Only callers that send long texts come to it; they must not cost others the record.
-            short = [_shortened(call) for part in parts for call in orjson.loads(b"[%b]" % part)]
+            short = [_shortened(call) for part in written for call in orjson.loads(b"[%b]" % part)]
             message = b'%b,"calls":[%b]}' % (head, _dumped(short))
         self._packed.append((message, calls, len(told)))
         self._packed_calls += calls
         self._packed_told += len(told)
         return True
-
-    def _next_parts(self) -> tuple[list[bytes], int]:
-        """What is written down, as far as it goes into one batch, and how many calls it is."""
-        taken = calls = 0
-        for _, count in self._parts:
-            if calls + count > _BATCH_CALLS:
-                break
-            taken += 1
-            calls += count
-        parts = [part for part, _ in self._parts[:taken]]
-        del self._parts[:taken]
-        self._written -= calls
-        return parts, calls
 
     def _put(self, link: socket.socket, message: bytes, calls: int) -> bool:
         """Whether a message with so many calls has gone out, or never will."""

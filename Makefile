@@ -118,9 +118,12 @@ $(SUITE): tests/rules/cel/conformance.txt | $(READY)
 	@$(BIN)/python -m pip download --quiet --no-deps --no-binary cel-python --require-hashes \
 	    -r $< -d $@.new && rm -rf $@ && mv $@.new $@ && touch $@ || rm -rf $@.new
 
-# Fetched where it can be; elsewhere its test says what is missing.
+# Fetched where it can be; elsewhere its test says what is missing. npm waits five minutes for a
+# connection that stands still, and again: on its own this held a first `make test` up for as long.
 $(BUF): | $(READY) debian
-	@npm install --silent --no-audit --no-fund --prefix $@.new @bufbuild/buf@1.75.0 \
+	@npm install --silent --no-audit --no-fund --fetch-timeout 15000 --fetch-retries 2 \
+	    --fetch-retry-mintimeout 1000 --fetch-retry-maxtimeout 5000 \
+	    --prefix $@.new @bufbuild/buf@1.75.0 \
 	    && rm -rf $@ && mv $@.new $@ || rm -rf $@.new
 
 # Debian's python3 has no venv of its own until python3-venv is there.

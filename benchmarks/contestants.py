@@ -140,6 +140,9 @@ def index_server(folder: Path, core: int) -> Iterator[tuple[str, int]]:
     try:
         with redis.Redis.from_url(url) as client:
             pid = int(client.info("server")["process_id"])
+            # An index of a whole nation is written anew when it has grown by as much as it is. A
+            # small one would be every quarter of a minute, by a process on the answering core.
+            client.config_set("auto-aof-rewrite-min-size", "1gb")
         os.sched_setaffinity(pid, {core})
         yield url, pid
     finally:

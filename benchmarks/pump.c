@@ -10,12 +10,18 @@
  * OUT        int64 the start on CLOCK_MONOTONIC, then a `struct call` for each call.
  *
  * Each connection begins with a request that is no question and counts for nothing. It has one
- * question under way at most. A call that is due while every connection is
- * busy waits for one: it is marked as held, and its latency goes on counting from its due instant.
- * It sleeps until a call is due, and goes before all else on its core where it may (SCHED_FIFO):
- * what runs there beside it, as a recorder does, has the rest of that core. It never spins: a core
- * that others get nothing of the kernel takes away from it for 50 ms in each second, and every call
- * that is due meanwhile would seem to have waited as long.
+ * question under way at most. A call that is due while every connection is busy waits for one: it
+ * is marked as held, and its latency goes on counting from its due instant.
+ *
+ * A call is done when the last byte of its answer has come to the socket, by the kernel's own
+ * stamp. So the pump need not be there when it comes: it never waits for answers. Waking it would be
+ * work of the core that answers, a seventh of what a shed call costs, which no caller on a machine
+ * of its own gives it to do.
+ *
+ * It sleeps until a call is due, 50 us at least, and goes before all else on its core where it may
+ * (SCHED_FIFO): what runs there beside it, as a recorder does, has the rest of that core, a
+ * sixteenth if need be. From who leaves others nothing for a second the kernel takes the core away
+ * for 50 ms, and every call that is due meanwhile would seem to have waited as long.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -37,7 +43,7 @@
 
 enum { ANSWER_BYTES = 16384, QUESTION_BYTES = 4096, EVENTS = 256, ID_DIGITS = 12 };
 static const char HELLO[] = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
-enum { IDLE_NS = 1000000 }; /* the longest sleep */
+enum { REST_NS = 50000, OWED_NS = 500000, OTHERS = 16 };
 enum { HELD = 1, DEGRADED = 2, BLOCKED = 4, WARNED = 8 };
 
 struct call {
@@ -69,11 +75,16 @@ static void fail(const char *what)
     exit(1);
 }
 
-static int64_t now_ns(void)
+static int64_t instant(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+static int64_t now_ns(void)
+{
+    return instant(CLOCK_MONOTONIC);
 }
 
 static char *slurp(const char *path, size_t *length)
@@ -94,10 +105,38 @@ static int open_connection(int epoll, uint32_t index)
     int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) return -1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &yes, sizeof yes);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = index};
     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
     return fd;
+}
+
+static void rest_until(int64_t ns)
+{
+    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+/* What the socket holds, as recv has it; `came` is when the last of it did, in ns of CLOCK_REALTIME,
+ * and stays as it is where the kernel does not say. */
+static ssize_t receive(int fd, char *into, size_t most, int64_t *came)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct timespec))];
+        struct cmsghdr aligned;
+    } said;
+    struct iovec room = {.iov_base = into, .iov_len = most};
+    struct msghdr message = {
+        .msg_iov = &room, .msg_iovlen = 1, .msg_control = &said, .msg_controllen = sizeof said};
+    ssize_t got = recvmsg(fd, &message, 0);
+    struct cmsghdr *stamp = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (stamp && stamp->cmsg_level == SOL_SOCKET && stamp->cmsg_type == SO_TIMESTAMPNS) {
+        struct timespec t;
+        memcpy(&t, CMSG_DATA(stamp), sizeof t);
+        *came = t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+    }
+    return got;
 }
 
 /* The length of the whole answer at the start of the buffer, 0 while it is not known. */
@@ -188,6 +227,7 @@ int main(int count, char **words)
     char question[QUESTION_BYTES];
     struct epoll_event events[EVENTS];
     int64_t start = now_ns() + 20000000, stop = (calls ? (int64_t)due[calls - 1] : 0) + drain;
+    int64_t owed = 0, seen = 0; /* time to the others of this core, and up to when reckoned */
     int was_full = 0;
 
     while (settled < calls) {
@@ -225,16 +265,14 @@ int main(int count, char **words)
         }
         if (next < calls && (int64_t)due[next] > now) was_full = 0;
         if (now > stop) break;
-        int64_t sleep = next < calls && first != last ? (int64_t)due[next] - now : IDLE_NS;
-        if (sleep < 0) sleep = 0;
-        if (sleep > IDLE_NS) sleep = IDLE_NS;
-        struct timespec until = {.tv_nsec = sleep};
-        int ready = epoll_pwait2(epoll, events, EVENTS, &until, NULL);
+        int ready = epoll_wait(epoll, events, EVENTS, 0);
+        int64_t after = now_ns() - start, real = instant(CLOCK_REALTIME) - after;
         for (int n = 0; n < ready; n++) {
             struct connection *from = &pool[events[n].data.u32];
             if (from->fd < 0) continue;
-            ssize_t got = recv(from->fd, from->buffer + from->held,
-                               ANSWER_BYTES - 1 - from->held, 0);
+            int64_t came = real + after;
+            ssize_t got = receive(from->fd, from->buffer + from->held,
+                                  ANSWER_BYTES - 1 - from->held, &came);
             if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
             if (got <= 0) {
                 close(from->fd);
@@ -251,7 +289,7 @@ int main(int count, char **words)
             size_t whole = answer_length(from->buffer, from->held);
             if (from->call < 0 || !whole || from->held < whole) continue;
             struct call *call = &record[from->call];
-            call->done = now_ns() - start;
+            call->done = came - real;
             call->status = (uint16_t)atoi(from->buffer + 9);
             if (strstr(from->buffer, "\"degraded\":true")) call->flags |= DEGRADED;
             if (strstr(from->buffer, "\"action\":\"block\"")) call->flags |= BLOCKED;
@@ -261,8 +299,20 @@ int main(int count, char **words)
             settled++;
             /* What is due goes first: answers wait in their sockets, calls must not. Once calls
              * have to wait for connections each answer frees one, and none is to be put off. */
-            if (!was_full && next < calls && (int64_t)due[next] <= call->done && first != last)
+            if (!was_full && next < calls && first != last
+                && (int64_t)due[next] <= now_ns() - start)
                 break;
+        }
+        now = now_ns() - start;
+        int64_t until = next < calls && first != last ? (int64_t)due[next] : now + !ready;
+        if (ready == EVENTS) until = now;
+        owed += (now - seen) / OTHERS;
+        seen = now;
+        if (owed > OWED_NS && until < now + owed) until = now + owed;
+        if (until > now) {
+            rest_until(start + (until > now + REST_NS ? until : now + REST_NS));
+            seen = now_ns() - start;
+            owed = owed > seen - now ? owed - (seen - now) : 0;
         }
     }
     FILE *out = fopen(words[5], "wb");

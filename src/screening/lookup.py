@@ -190,11 +190,11 @@ class Lookup:
             reply(MalformedCall(broken.field, str(broken)))
             return
         except Exception as broken:  # noqa: BLE001 - a fault of ours must not fail the call
-            self.overload.screening += 1
+            self.overload.enter()
             Answered(self, Question(), arrived, reply, transport)(self._screener.failed(broken))
             return
         answered = Answered(self, question, arrived, reply, transport)
-        self.overload.screening += 1
+        self.overload.enter()
         self._screener.screen(question, arrived=arrived, done=answered)
 
     def _shed(
@@ -227,7 +227,7 @@ class Lookup:
     def decided(self, answered: Answered) -> None:
         """There is a decision on what was asked."""
         answered.elapsed = self.clock() - answered.arrived
-        self.overload.screening -= 1
+        self.overload.leave()
         # Whoever is told keeps what it is told: held by it in turn, both would stay until a
         # collection.
         reply, answered.reply = answered.reply, _told

@@ -57,3 +57,22 @@ def test_a_connection_that_was_closed_is_made_anew(index_url: str, store: Conduc
     store.write_signals({1: (PACKED, True)})
     assert store.read_signals(1) == [PACKED]
     assert store.lost() == []
+
+
+def test_writing_that_is_spread_writes_all(index_url: str, store: ConductStore) -> None:
+    """In the time that it has, or past it; what is last is as much there as what is first."""
+    numbers = [441632960000 + n for n in range(250)]
+    for within_s in (0.05, 1e-9):
+        store.write_signals(dict.fromkeys(numbers, (PACKED, True)), within_s=within_s)
+        assert [store.read_signals(number) for number in numbers] == [[PACKED]] * len(numbers)
+        store.write_signals(dict.fromkeys(numbers, (None, False)), within_s=within_s)
+        assert store.read_signals(numbers[-1]) == []
+    calls = [
+        (number, 7, 1_700_000_000.0 + number % 1000, f"01ARZ3NDEKTSV4RRFFQ69G5{number % 1000:03}")
+        for number in numbers
+    ]
+    store.write_calls(calls, within_s=0.05)
+    store.write_calls(calls, within_s=0.05)
+    with client_of(index_url) as client:
+        held = [client.hvals(layout.frequency_key(number)) for number in numbers]
+    assert all(len(each) == 1 and len(each[0]) == 4 for each in held)

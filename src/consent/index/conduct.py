@@ -3,6 +3,7 @@
 Blocking; raises IndexUnavailable, after which everything may be written again.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,6 +19,12 @@ FREQUENCY_SECONDS: Final = 31 * 86_400
 _AT_ONCE: Final = 100
 """Commands sent together: a call that reads waits behind them, and where it shares a core with the
 server, so does its worker."""
+
+_CALLS_AT_ONCE: Final = 25
+"""A call takes the server as long as four commands."""
+
+_REST: Final = 3
+"""Times as long as such a batch took is the next one put off, where there is time."""
 
 _APPEND: Final = """
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
@@ -44,9 +51,12 @@ class ConductStore:
     def close(self) -> None:
         self._server.close()
 
-    def write_signals(self, packed: Mapping[int, tuple[bytes | None, bool]]) -> None:
+    def write_signals(
+        self, packed: Mapping[int, tuple[bytes | None, bool]], *, within_s: float = 0
+    ) -> None:
         """The signals of calling numbers by number, and whether they are to live `KEPT_SECONDS`
-        from now on; None takes them away."""
+        from now on; None takes them away. Of many the writing may be spread over `within_s`, so
+        that the server has time for what reads."""
         commands: list[tuple[str | bytes | int, ...]] = []
         for number, (value, renewed) in packed.items():
             key = layout.signals_key(number)
@@ -56,11 +66,14 @@ class ConductStore:
             commands.append(("HSET", key, self._node, value))
             if renewed:
                 commands.append(("EXPIRE", key, KEPT_SECONDS))
-        self._carry_out(commands)
+        self._carry_out(commands, within_s=within_s)
 
-    def write_calls(self, calls: Sequence[tuple[int, int, float, str]]) -> None:
+    def write_calls(
+        self, calls: Sequence[tuple[int, int, float, str]], *, within_s: float = 0
+    ) -> None:
         """Commercial calls that rang: called number, entity, instant (epoch seconds), id of the
         decision, "" for a call that nobody can ask about again. Written again, it is there once.
+        `within_s` as of `write_signals`.
         """
         self._carry_out(
             [
@@ -75,7 +88,9 @@ class ConductStore:
                     FREQUENCY_SECONDS,
                 )
                 for called, entity, at, decision_id in calls
-            ]
+            ],
+            at_once=_CALLS_AT_ONCE,
+            within_s=within_s,
         )
 
     def lost(self) -> list[int]:
@@ -98,10 +113,23 @@ class ConductStore:
         with self._faults():
             return list(self._server.hvals(layout.signals_key(number)))
 
-    def _carry_out(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> None:
+    def _carry_out(
+        self,
+        commands: Sequence[tuple[str | bytes | int, ...]],
+        *,
+        at_once: int = _AT_ONCE,
+        within_s: float = 0,
+    ) -> None:
+        sent = time.monotonic()
+        until = sent + within_s
         with self._faults():
-            for start in range(0, len(commands), _AT_ONCE):
-                exchange(self._server, commands[start : start + _AT_ONCE])
+            for start in range(0, len(commands), at_once):
+                exchange(self._server, commands[start : start + at_once])
+                batches = (len(commands) - start - 1) // at_once
+                if batches and within_s:
+                    now = time.monotonic()
+                    time.sleep(max(0.0, min(_REST * (now - sent), (until - now) / batches)))
+                    sent = time.monotonic()
 
     @contextmanager
     def _faults(self) -> Any:

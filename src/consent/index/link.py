@@ -270,12 +270,12 @@ class Link:
 
     def _sweep(self, *, put_off: bool = False) -> None:
         now = self._loop.time()
-        due, self._sweep_at, self._sweeper = self._sweep_at, inf, None
+        self._sweep_at, self._sweeper = inf, None
         wire = self._wire
         if wire is None:
             return
-        if now - due > _LATE_TIMER_S and not put_off:
-            # This loop was held up: replies may lie unread in the socket. Read before judging.
+        if not put_off:
+            # Timers come before sockets: replies may lie unread in there. Read before judging.
             self._sweep_at = now
             self._sweeper = self._loop.call_at(now, partial(self._sweep, put_off=True))
             return

@@ -162,6 +162,7 @@ class Recorder:
             "written": writer.written,
             "lost": dict(writer.lost),
             "waiting_bytes": writer.waiting_bytes,
+            "log_bytes": writer.log_bytes,
             "failure": writer.failure,
             "signals": {
                 "calls": self.counting.counted,

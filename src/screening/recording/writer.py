@@ -35,6 +35,8 @@ class Writer:
         self.failure = ""
         """Why the last write failed, "" when it did not."""
         self.waiting_bytes = 0
+        self.log_bytes = 0
+        """What the log takes on disk, as of the last second."""
         self._log = kept
         self._most = most_bytes
         self._queue: list[bytes] = []
@@ -118,6 +120,7 @@ class Writer:
 
     def _compress(self) -> None:
         while not self._ending.wait(_COMPRESS_PAUSE_SECONDS):
+            self.log_bytes = self._log.size
             for segment in self._log.uncompressed():
                 if self._ending.is_set():
                     return

@@ -20,6 +20,11 @@ from screening.signals.view import FILE, place, write
 from screening.signals.windows import packed
 
 EVERY_SECONDS: Final = 0.4
+_SIGNALS_WITHIN_SECONDS: Final = 0.22
+_CALLS_WITHIN_SECONDS: Final = 0.14
+"""Over which many are written: one after the other within a turn, with the one before within a
+second."""
+
 BEAT_SECONDS: Final = 1.0
 MOST_AT_ONCE: Final = 8_000
 """Parties published in one turn; those that changed first go first."""
@@ -195,10 +200,10 @@ class Publisher:
                 repaired, self._repaired = self._repaired, set()
             try:
                 if signals:
-                    self._to_index().write_signals(signals)
+                    self._to_index().write_signals(signals, within_s=_SIGNALS_WITHIN_SECONDS)
                     signals = {}
                 if rang:
-                    self._to_index().write_calls(rang)
+                    self._to_index().write_calls(rang, within_s=_CALLS_WITHIN_SECONDS)
                     rang = []
                 whole |= repaired
                 if self._clock() - beat >= BEAT_SECONDS and self._beat(whole):

@@ -1,0 +1,147 @@
+"""Overload: what a loop is late by, and how many calls are screened then. On clocks of its own."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from screening.overload import (
+    CALM_TICKS,
+    SCREENED_AT_FIRST,
+    SCREENED_AT_LEAST,
+    SCREENED_AT_ONCE,
+    TICK_SECONDS,
+    Overload,
+)
+
+LIMIT = 0.005
+CALL = 25e-6
+"""Processor time of a call, in seconds."""
+
+FEW = 80
+"""Calls of a tick at less than half load."""
+
+
+class Loop:
+    """A loop whose time passes when it is told to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.spent = 1.0
+        self.told: list[int] = []
+        self.timers: list[Callable[[], None]] = []
+        patch.setattr(asyncio, "get_running_loop", lambda: self)
+        self.overload = Overload(
+            limit_seconds=LIMIT,
+            told=self.told.append,
+            clock=lambda: self.now,
+            spent=lambda: self.spent,
+        )
+        self.overload.start()
+
+    def call_later(self, _seconds: float, timer: Callable[[], None]) -> None:
+        self.timers.append(timer)
+
+    def passes(self, seconds: float, calls: int = 0) -> None:
+        """Time until the next tick, of which so many calls took their part."""
+        for _ in range(calls):
+            self.overload.enter()
+            self.overload.leave()
+        self.now += seconds
+        self.spent += calls * CALL
+        self.timers.pop()()
+
+    def in_calm(self) -> None:
+        """Ticks on time."""
+        for _ in range(50):
+            self.passes(TICK_SECONDS, FEW)
+
+    def screened_at_once(self) -> int:
+        """How many of a thousand calls that come now are screened, none of them answered."""
+        overload, screened = self.overload, 0
+        for _ in range(1000):
+            if self.now >= overload.late_at and overload.sheds(self.now):
+                overload.decision_id()
+            else:
+                overload.enter()
+                screened += 1
+        for _ in range(screened):
+            overload.leave()
+        return screened
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    made = Loop(monkeypatch)
+    made.in_calm()
+    return made
+
+
+def test_a_loop_that_stood_still_screens_what_came_meanwhile(loop: Loop) -> None:
+    loop.passes(TICK_SECONDS + 0.020, FEW)
+    assert loop.overload.lagging
+    assert loop.screened_at_once() == SCREENED_AT_FIRST
+
+
+def test_making_up_for_a_stall_is_no_overload(loop: Loop) -> None:
+    """Its calls take the loop a tick and a half; nothing is shed, and calm returns."""
+    loop.passes(TICK_SECONDS + 0.015, FEW)
+    loop.passes(TICK_SECONDS + 0.004, 320)
+    loop.passes(TICK_SECONDS + 0.001, 150)
+    assert loop.screened_at_once() == SCREENED_AT_FIRST
+    loop.passes(TICK_SECONDS)
+    for _ in range(CALM_TICKS):
+        loop.passes(TICK_SECONDS, FEW)
+    assert not loop.overload.lagging
+    assert sum(loop.told) == 1000 - SCREENED_AT_FIRST
+
+
+def test_calls_that_make_the_loop_late_are_shed_at_once(loop: Loop) -> None:
+    loop.passes(TICK_SECONDS + 0.006, 400)
+    assert loop.screened_at_once() == SCREENED_AT_ONCE
+
+
+def test_two_ticks_that_calls_take_up_are_an_overload_before_the_limit(loop: Loop) -> None:
+    loop.passes(TICK_SECONDS + 0.003, 260)
+    assert not loop.overload.lagging
+    assert loop.screened_at_once() == 1000
+    loop.passes(TICK_SECONDS + 0.004, 300)
+    assert loop.overload.lagging
+    assert loop.screened_at_once() == SCREENED_AT_ONCE
+
+
+def test_within_a_tick_that_is_overdue(loop: Loop) -> None:
+    """A call that comes later than the limit after the tick was due knows it, too."""
+    for _ in range(400):
+        loop.overload.enter()
+        loop.overload.leave()
+    loop.now += TICK_SECONDS + LIMIT + 0.001
+    assert loop.screened_at_once() == SCREENED_AT_ONCE
+
+
+def test_fewer_while_it_stays_behind_and_more_when_it_is_not(loop: Loop) -> None:
+    """Half of them, and half as many more; at last all."""
+    loop.passes(TICK_SECONDS + 0.006, 400)
+    found = []
+    for late in (0.004, 0.004, 0.004, 0.004, 0.004, 0.004):
+        loop.passes(TICK_SECONDS + late, 10)
+        found.append(loop.screened_at_once())
+    assert found == [32, 16, 8, SCREENED_AT_LEAST, SCREENED_AT_LEAST, SCREENED_AT_LEAST]
+    found = []
+    for _ in range(9):
+        loop.passes(TICK_SECONDS)
+        found.append(loop.screened_at_once())
+    assert found == [8, 12, 18, 27, 40, 60, SCREENED_AT_ONCE, SCREENED_AT_ONCE, SCREENED_AT_ONCE]
+    loop.passes(TICK_SECONDS)
+    for _ in range(CALM_TICKS):
+        assert loop.overload.lagging
+        loop.passes(TICK_SECONDS, FEW)
+    assert not loop.overload.lagging
+    assert loop.screened_at_once() == 1000
+
+
+def test_who_does_not_know_what_a_call_costs_sheds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is flooded as it starts."""
+    loop = Loop(monkeypatch)
+    loop.passes(TICK_SECONDS + 0.020, FEW)
+    assert loop.screened_at_once() == SCREENED_AT_ONCE

@@ -11,7 +11,8 @@ the time: then there are more of them than can be screened, and `SCREENED_AT_ONC
 half of it for each tick that is behind by half of the limit, and half as many more for each that is
 not. Two such ticks that calls took up say the same before the loop is late by the limit. Anything
 else held it up once: what has come meanwhile can be screened in time, `SCREENED_AT_FIRST`, which is
-what comes to a busy core in 25 ms.
+what comes to a busy core in 25 ms. A loop late for the third time is behind, whatever held it up:
+one that gets half of a core is, too.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ a tick leaves them less."""
 _SHED_SHARE: Final = 1 / 3
 """Of what a call costs, for one that is shed."""
 
+_LATE_TICKS: Final = 3
 _COSTED_CALLS: Final = 4
 """Fewer in a tick say little of what one costs."""
 
@@ -84,8 +86,10 @@ class Overload:
         self._due = 0.0
         self._lagging = False
         self._calm = 0
+        self._late = 0
+        """Ticks that were late by the limit since calls may be shed."""
         self._behind = False
-        """Whether the loop was late by calls, since calls may be shed."""
+        """Whether more come than can be screened, since calls may be shed."""
         self._strained = 0
         """Ticks up to now that were behind by half of the limit, each by calls."""
         self._stalled = False
@@ -143,7 +147,7 @@ class Overload:
     def _begin(self, now: float) -> None:
         self._lagging = True
         self.late_at = -inf
-        self._calm = 0
+        self._calm = self._late = 0
         self._behind = self._busy(now) and not self._stalled
         self._most = SCREENED_AT_ONCE if self._behind else SCREENED_AT_FIRST
 
@@ -186,7 +190,8 @@ class Overload:
         self._stalled = slow and not self._strained
         if not self._lagging:
             return
-        if self._strained > 1 and not self._behind:
+        self._late += lag > self._limit
+        if not self._behind and (self._strained > 1 or self._late == _LATE_TICKS):
             self._behind, self._most = True, SCREENED_AT_ONCE
         elif was_behind and slow:
             self._most = max(SCREENED_AT_LEAST, self._most // 2)

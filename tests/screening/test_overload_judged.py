@@ -110,6 +110,15 @@ def test_two_ticks_that_calls_take_up_are_an_overload_before_the_limit(loop: Loo
     assert loop.screened_at_once() == SCREENED_AT_ONCE
 
 
+def test_a_loop_that_is_kept_from_its_core_again_and_again_is_behind(loop: Loop) -> None:
+    """Though calls take but little of the time that passes: it gets no more of it."""
+    found = []
+    for _ in range(4):
+        loop.passes(TICK_SECONDS + 0.020, FEW)
+        found.append(loop.screened_at_once())
+    assert found == [SCREENED_AT_FIRST, SCREENED_AT_FIRST, SCREENED_AT_ONCE, SCREENED_AT_ONCE / 2]
+
+
 def test_within_a_tick_that_is_overdue(loop: Loop) -> None:
     """A call that comes later than the limit after the tick was due knows it, too."""
     for _ in range(400):

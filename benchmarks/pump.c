@@ -15,8 +15,8 @@
  *
  * A call is done when the last byte of its answer has come to the socket, by the kernel's own
  * stamp. So the pump need not be there when it comes: it never waits for answers. Waking it would be
- * work of the core that answers, a seventh of what a shed call costs, which no caller on a machine
- * of its own gives it to do.
+ * work of the core that answers, up to an eighth of what a shed call costs, which no caller on a
+ * machine of its own gives it to do.
  *
  * It sleeps until a call is due, 50 us at least, and goes before all else on its core where it may
  * (SCHED_FIFO): what runs there beside it, as a recorder does, has the rest of that core, a
@@ -75,11 +75,16 @@ static void fail(const char *what)
     exit(1);
 }
 
+static int64_t in_ns(struct timespec t)
+{
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
 static int64_t instant(clockid_t clock)
 {
     struct timespec t;
     clock_gettime(clock, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+    return in_ns(t);
 }
 
 static int64_t now_ns(void)
@@ -134,7 +139,7 @@ static ssize_t receive(int fd, char *into, size_t most, int64_t *came)
     if (stamp && stamp->cmsg_level == SOL_SOCKET && stamp->cmsg_type == SO_TIMESTAMPNS) {
         struct timespec t;
         memcpy(&t, CMSG_DATA(stamp), sizeof t);
-        *came = t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+        *came = in_ns(t);
     }
     return got;
 }

@@ -265,7 +265,7 @@ def test_a_log_is_followed_over_segments_and_restarts(tmp_path: Path) -> None:
         if number % 7 == 0:
             hear(follower)
         if number == 60:
-            for segment in log.uncompressed():
+            for segment in log.uncompressed(log.segments()):
                 compress(segment)
             hear(follower)
             follower.close()

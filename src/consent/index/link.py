@@ -311,7 +311,7 @@ class Link:
         now, timing, wire = self._loop.time(), self.timing, self._wire
         late = now > self._beat_due + _HELD_UP_S
         self._beat_by(now + (_LATE_TIMER_S if late else timing.heartbeat_s / 2))
-        if wire is None or late:  # late as in _sweep: read before judging
+        if wire is None or late:  # read before judging, as in _sweep
             return
         waited = now - max(self._pinged, wire.heard)
         if self._ping is None or self._ping.settle is None:

@@ -216,10 +216,9 @@ class Log:
             raise LogError(f"{self._folder} holds no segment that begins as one")
         return name, cut
 
-    @property
-    def size(self) -> int:
-        """Bytes that the log takes on disk."""
-        return sum(segment.size for segment in segments(self._folder))
+    def segments(self) -> list[Segment]:
+        """What it is made of, oldest first."""
+        return segments(self._folder)
 
     def append(self, records: Sequence[bytes]) -> None:
         """Write records: JSON objects without `n` and `hash`. Raises OSError, with none written.
@@ -346,10 +345,10 @@ class Log:
             removed += 1
         return removed
 
-    def uncompressed(self) -> list[Segment]:
-        """The segments that are ended and wait to be compressed."""
-        there = [each for each in segments(self._folder) if not each.closed]
-        return there[:-1] if self._file is not None else there
+    def uncompressed(self, there: Iterable[Segment]) -> list[Segment]:
+        """Those of its segments that are ended and wait to be compressed."""
+        still_open = [each for each in there if not each.closed]
+        return still_open[:-1] if self._file is not None else still_open
 
 
 def compress(segment: Segment) -> None:

@@ -120,8 +120,9 @@ class Writer:
 
     def _compress(self) -> None:
         while not self._ending.wait(_COMPRESS_PAUSE_SECONDS):
-            self.log_bytes = self._log.size
-            for segment in self._log.uncompressed():
+            there = self._log.segments()
+            self.log_bytes = sum(each.size for each in there)
+            for segment in self._log.uncompressed(there):
                 if self._ending.is_set():
                     return
                 try:

@@ -110,13 +110,54 @@ def test_two_ticks_that_calls_take_up_are_an_overload_before_the_limit(loop: Loo
     assert loop.screened_at_once() == SCREENED_AT_ONCE
 
 
-def test_a_loop_that_is_kept_from_its_core_again_and_again_is_behind(loop: Loop) -> None:
+@pytest.mark.parametrize(("times", "screened"), [(2, SCREENED_AT_FIRST), (3, SCREENED_AT_ONCE)])
+def test_a_loop_that_is_kept_from_its_core_again_and_again_is_behind(
+    loop: Loop, times: int, screened: int
+) -> None:
     """Though calls take but little of the time that passes: it gets no more of it."""
-    found = []
+    for _ in range(times):
+        loop.passes(TICK_SECONDS + 0.020, FEW)
+    assert loop.screened_at_once() == screened
+
+
+def test_stalls_with_calm_between_them_are_stalls(loop: Loop) -> None:
     for _ in range(4):
         loop.passes(TICK_SECONDS + 0.020, FEW)
-        found.append(loop.screened_at_once())
-    assert found == [SCREENED_AT_FIRST, SCREENED_AT_FIRST, SCREENED_AT_ONCE, SCREENED_AT_ONCE / 2]
+        assert loop.screened_at_once() == SCREENED_AT_FIRST
+        loop.passes(TICK_SECONDS)
+        for _ in range(CALM_TICKS):
+            loop.passes(TICK_SECONDS, FEW)
+        assert not loop.overload.lagging
+
+
+def test_calls_that_are_shed_take_time_too(loop: Loop) -> None:
+    """Where they take most of it, more come than can be screened."""
+    loop.passes(TICK_SECONDS + 0.020, FEW)
+    for _ in range(2):
+        for _ in range(900):
+            loop.overload.decision_id()
+        loop.passes(TICK_SECONDS + 0.003, 20)
+    assert loop.screened_at_once() == SCREENED_AT_ONCE
+
+
+def test_what_follows_a_small_stall_is_no_overload(loop: Loop) -> None:
+    """One too short to be late by; what it held back makes the next tick overdue."""
+    loop.passes(TICK_SECONDS + 0.004, FEW)
+    assert not loop.overload.lagging
+    for _ in range(400):
+        loop.overload.enter()
+        loop.overload.leave()
+    loop.now += TICK_SECONDS + LIMIT + 0.001
+    assert loop.screened_at_once() == SCREENED_AT_FIRST
+
+
+def test_a_stall_after_an_overload_is_a_stall(loop: Loop) -> None:
+    loop.passes(TICK_SECONDS + 0.006, 400)
+    for _ in range(CALM_TICKS):
+        loop.passes(TICK_SECONDS, FEW)
+    assert not loop.overload.lagging
+    loop.passes(TICK_SECONDS + 0.020, FEW)
+    assert loop.screened_at_once() == SCREENED_AT_FIRST
 
 
 def test_within_a_tick_that_is_overdue(loop: Loop) -> None:

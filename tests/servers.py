@@ -38,6 +38,9 @@ class IndexServer:
         self.words = [program, "--port", "0", "--unixsocket", str(self.socket), "--dir"]
         self.words += [str(folder), "--save", "", "--maxmemory-policy", "noeviction"]
         self.words += ["--logfile", str(folder / "log"), "--enable-debug-command", "yes"]
+        # Where it appends, every answered write outlives the process: with `everysec`, up to two
+        # seconds of them are held back while the disk is slow.
+        self.words += ["--appendfsync", "no"]
         self.words += options
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -1,6 +1,7 @@
 """Does the service hold its objectives under a load of this shape?
 
-Starts it over a small registry, drives it, prints figures, writes JSON and an HTML report, stops
+Starts it over a small registry (`overload`: over that of the contest, as its rate is what one core
+decides), drives it, prints figures, writes JSON and an HTML report, stops
 what it started. Locust plays switches for behaviour and for the tail at rates that it sustains
 without lag, which is told beside; `overload` comes open-loop from the pump, at twice the capacity
 that was measured just before. Exit code 1 when an objective of objectives.toml is missed.
@@ -33,7 +34,7 @@ from rich.table import Table
 from benchmarks import openloop
 from benchmarks.contestants import Contestant, cores, index_server, serving
 from benchmarks.machine import machine
-from benchmarks.nation import SMALL, Nation
+from benchmarks.nation import SMALL, Nation, Size
 from benchmarks.report import Calls, judged, page
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.traffic import write_questions
@@ -204,7 +205,7 @@ def run(
     shape: Shape, folder: Path, *, rate: float, processes: int
 ) -> tuple[Calls, dict[str, float], str]:
     """The calls of a shape, figures beyond theirs, and how it was driven."""
-    nation = Nation(SMALL)
+    nation = Nation(Size() if shape.open_loop else SMALL)
     answering, asking = cores()
     state, packs = folder / "state", folder / "rules"
     nation.settle_in(state)

@@ -226,8 +226,9 @@ int main(int count, char **words)
     for (uint32_t n = 0; n < connections; n++)
         if (send(pool[n].fd, HELLO, sizeof HELLO - 1, MSG_NOSIGNAL) < 0) fail("a first request");
     for (uint32_t n = 0; n < connections; n++) greet(&pool[n], drain);
-    /* Idle connections in a ring, so that each gets its turn: `first` leaves, `last` comes. */
-    uint64_t first = 0, last = connections;
+    /* Of the idle connections the one that came last goes first, as pools of HTTP clients have it:
+     * a caller that is answered at once needs few, one that is kept waiting more and more. */
+    uint32_t left = connections;
     size_t next = 0, settled = 0, unsent = 0;
     char question[QUESTION_BYTES];
     struct epoll_event events[EVENTS];
@@ -238,11 +239,11 @@ int main(int count, char **words)
     while (settled < calls) {
         int64_t now = now_ns() - start;
         while (next < calls && (int64_t)due[next] <= now) {
-            if (first == last) {
+            if (!left) {
                 was_full = 1;
                 break;
             }
-            uint32_t chosen = idle[first++ % connections];
+            uint32_t chosen = idle[--left];
             struct connection *to = &pool[chosen];
             const struct question *what = &asked[next % questions];
             memcpy(question, what->bytes, what->length);
@@ -258,7 +259,7 @@ int main(int count, char **words)
                                   != (ssize_t)what->length) {
                 if (to->fd >= 0) close(to->fd);
                 to->fd = -1;
-                idle[last++ % connections] = chosen;
+                idle[left++] = chosen;
                 settled++;
                 unsent++;
             } else {
@@ -284,7 +285,7 @@ int main(int count, char **words)
                 from->fd = -1;
                 if (from->call >= 0) {
                     from->call = -1;
-                    idle[last++ % connections] = events[n].data.u32;
+                    idle[left++] = events[n].data.u32;
                     settled++;
                 }
                 continue;
@@ -300,16 +301,16 @@ int main(int count, char **words)
             if (strstr(from->buffer, "\"action\":\"block\"")) call->flags |= BLOCKED;
             if (strstr(from->buffer, "\"action\":\"warn\"")) call->flags |= WARNED;
             from->call = -1;
-            idle[last++ % connections] = events[n].data.u32;
+            idle[left++] = events[n].data.u32;
             settled++;
             /* What is due goes first: answers wait in their sockets, calls must not. Once calls
              * have to wait for connections each answer frees one, and none is to be put off. */
-            if (!was_full && next < calls && first != last
+            if (!was_full && next < calls && left
                 && (int64_t)due[next] <= now_ns() - start)
                 break;
         }
         now = now_ns() - start;
-        int64_t until = next < calls && first != last ? (int64_t)due[next] : now + !ready;
+        int64_t until = next < calls && left ? (int64_t)due[next] : now + !ready;
         if (ready == EVENTS) until = now;
         owed += (now - seen) / OTHERS;
         seen = now;

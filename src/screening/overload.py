@@ -3,16 +3,22 @@
 A tick is due every `TICK_SECONDS`. A loop that is behind it by more than the limit has calls in
 its sockets that have waited as long, and screening all of them makes those behind them wait even
 longer. From then on a call is shed that comes while so many others are being screened, or after so
-many since a tick that is overdue by the limit, until for `CALM_TICKS` none was shed and the lag
+many since a tick that is overdue by the limit, until for `CALM_SECONDS` none was shed and the lag
 stayed under half of the limit.
 
 How many depends on what made the loop late. By what one call costs, calls did if they took most of
-the time: then there are more of them than can be screened, and `SCREENED_AT_ONCE` are on their way,
-half of it for each tick that is behind by half of the limit, and half as many more for each that is
-not. Two such ticks that calls took up say the same before the loop is late by the limit. Anything
-else held it up once: what has come meanwhile can be screened in time, `SCREENED_AT_FIRST`, which is
-what comes to a busy core in 25 ms. A loop late for the third time is behind, whatever held it up:
-one that gets half of a core is, too.
+the time: then there are more of them than can be screened, and `SCREENED_AT_ONCE` are on their way.
+A tick in which more came than it had time for says the same before the loop is late, where working
+off what is on its way takes longer than the limit. Anything else held the loop up once: what has
+come meanwhile can be screened in time, `SCREENED_AT_FIRST`, which is what comes to a busy core in
+25 ms. A loop late for the fifth time is behind, whatever held it up: one that gets half of a core
+is, too.
+
+A loop that is behind ticks every `FINE_TICK_SECONDS`, and screens half as many at once after each
+tick that is late by as much, half as many more after each that is not; it is behind until what came
+in `WEIGHED_SECONDS` could all have been screened. What a tick of five is late
+by says nothing of a queue that is worked off in less: with it calls waited for 5 to 7 ms all the
+time, and what came on top of that, a stall of another process, for more than they may.
 """
 
 import asyncio
@@ -28,19 +34,27 @@ from prometheus_client.registry import Collector
 from rules.verdict import Action, Cause, Verdict
 
 TICK_SECONDS: Final = 0.005
-CALM_TICKS: Final = 20
+FINE_TICK_SECONDS: Final = 0.001
+CALM_SECONDS: Final = 0.1
+WEIGHED_SECONDS: Final = 0.025
 SCREENED_AT_FIRST: Final = 512
 SCREENED_AT_ONCE: Final = 64
 SCREENED_AT_LEAST: Final = 4
 _WINDOW_TICKS: Final = 200
-_BUSY_SHARE: Final = 0.5
-"""Of the time since the last tick, for calls to have made this one late. A stall that is as long as
-a tick leaves them less."""
+_BUSY_SHARE: Final = 0.75
+"""Of the time since the last tick, for calls to have made this one late. A stall leaves them less,
+and so does what makes up for one at two thirds of what the core can screen."""
+
+_FLOODED: Final = 1.2
+"""Times as long as a tick took, for the calls that came in it to be more than it had time for."""
+
+_BEARABLE_SHARE: Final = 0.9
+"""Of the time, for all that came, had it been screened."""
 
 _SHED_SHARE: Final = 1 / 3
 """Of what a call costs, for one that is shed."""
 
-_LATE_TICKS: Final = 3
+_LATE_TICKS: Final = 5
 _COSTED_CALLS: Final = 4
 """Fewer in a tick say little of what one costs."""
 
@@ -84,14 +98,16 @@ class Overload:
         """Seconds that a call takes of the loop, 0 while that is not known."""
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._every = TICK_SECONDS
         self._lagging = False
-        self._calm = 0
+        self._calm_from = 0.0
         self._late = 0
         """Ticks that were late by the limit since calls may be shed."""
+        self._came = 0
+        self._weighed_from = 0.0
+        """Since when `_came` are counted, all calls that came to a loop that is behind."""
         self._behind = False
         """Whether more come than can be screened, since calls may be shed."""
-        self._strained = 0
-        """Ticks up to now that were behind by half of the limit, each by calls."""
         self._stalled = False
         """Whether the last tick was behind as much, by something else."""
         self._most = SCREENED_AT_FIRST
@@ -147,15 +163,17 @@ class Overload:
     def _begin(self, now: float) -> None:
         self._lagging = True
         self.late_at = -inf
-        self._calm = self._late = 0
-        self._behind = self._busy(now) and not self._stalled
+        self._calm_from, self._late = now, 0
+        self._came, self._weighed_from = 0, now
+        self._behind = self._load(now) > _BUSY_SHARE and not self._stalled
         self._most = SCREENED_AT_ONCE if self._behind else SCREENED_AT_FIRST
 
-    def _busy(self, now: float) -> bool:
-        """Whether it was calls that took the time since the last tick, as far as is known."""
+    def _load(self, now: float) -> float:
+        """What calls took of the time since the last tick, or will take, as far as is known."""
+        if not self._cost:
+            return inf
         calls = self._taken - self._taken_before + _SHED_SHARE * (self.shed - self._told_of)
-        passed = now - self._due + TICK_SECONDS
-        return not self._cost or calls * self._cost > _BUSY_SHARE * passed
+        return calls * self._cost / (now - self._due + self._every)
 
     def decision_id(self) -> str:
         """An id for a call that is shed, of the form of all others."""
@@ -176,30 +194,48 @@ class Overload:
         if shed:
             self._told_of = self.shed
             self._told(shed)
-        self._due = now + TICK_SECONDS
+        self._every = FINE_TICK_SECONDS if self._behind else TICK_SECONDS
+        self._due = now + self._every
         self._screened = 0
         if self._limit and not self._lagging:
             self.late_at = self._due + self._limit
-        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._every, self._tick)
 
     def _judge(self, now: float, lag: float, *, shed: bool) -> None:
-        slow, was_behind = lag > self._limit / 2, self._behind
-        self._strained = self._strained + 1 if slow and self._busy(now) else 0
-        if (lag > self._limit or self._strained > 1) and not self._lagging:
+        slow, was_behind, load = lag > self._limit / 2, self._behind, self._load(now)
+        busy, on_its_way = load > _BUSY_SHARE, self.screening * self._cost
+        # After a stall, what came meanwhile comes at once.
+        flooded = load > _FLOODED and on_its_way > self._limit and not self._stalled
+        late = lag > self._limit
+        if (late or flooded) and not self._lagging:
             self._begin(now)
-        self._stalled = slow and not self._strained
+        self._stalled = slow and not busy
         if not self._lagging:
             return
-        self._late += lag > self._limit
-        if not self._behind and (self._strained > 1 or self._late == _LATE_TICKS):
+        self._late += late
+        if was_behind:
+            self._adjust(now, lag)
+        elif not self._behind and ((late and busy) or flooded or self._late >= _LATE_TICKS):
             self._behind, self._most = True, SCREENED_AT_ONCE
-        elif was_behind and slow:
-            self._most = max(SCREENED_AT_LEAST, self._most // 2)
-        elif was_behind:
-            self._most = min(SCREENED_AT_ONCE, self._most + max(SCREENED_AT_LEAST, self._most // 2))
-        self._calm = 0 if shed or slow else self._calm + 1
-        if self._calm == CALM_TICKS:
+            self._came, self._weighed_from = 0, now
+        if shed or slow:
+            self._calm_from = now
+        elif now - self._calm_from >= CALM_SECONDS:
             self._lagging = self._behind = False
+
+    def _adjust(self, now: float, lag: float) -> None:
+        """How many are screened at once by a loop that is behind, and whether it still is."""
+        self._came += self._taken - self._taken_before + self.shed - self._told_of
+        passed = now - self._weighed_from
+        if passed >= WEIGHED_SECONDS:
+            if self._cost and self._came * self._cost < _BEARABLE_SHARE * passed:
+                self._behind, self._most = False, SCREENED_AT_FIRST
+                return
+            self._came, self._weighed_from = 0, now
+        if lag > FINE_TICK_SECONDS:
+            self._most = max(SCREENED_AT_LEAST, self._most // 2)
+        else:
+            self._most = min(SCREENED_AT_ONCE, self._most + max(SCREENED_AT_LEAST, self._most // 2))
 
     def _learn(self) -> None:
         """What a call costs, from a tick in which none was shed."""

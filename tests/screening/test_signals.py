@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from tests.running import Running, running_service, wait_for
 
 from consent.conduct import NAMES, NOTHING, combined, pack, unpack
+from consent.index import ConductStore
 from consent.keyring import Keyring
 from rules.call import Call
+from screening.recording.intake import Recorder
 from screening.recording.outbox import OWN, SHARED
+from screening.recording.segments import FOLDER, Log
 from screening.signals.counting import Counting
 from screening.signals.party import Party
 from screening.signals.publishing import Publisher
@@ -455,3 +458,37 @@ def test_counters_are_reset_with_a_reason(counted: Running) -> None:
     audit = counted.cli("audit").stdout
     assert "signals.reset" in audit
     assert "441632960777" not in audit
+
+
+def test_writing_takes_longer_while_workers_shed(
+    tmp_path: Path, index_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five times as long, until none of them has said so for two seconds."""
+    written: list[float] = []
+
+    def write_calls(_store: ConductStore, _calls: Any, *, within_s: float) -> None:
+        written.append(within_s)
+
+    monkeypatch.setattr(ConductStore, "write_calls", write_calls)
+    clock = Clock()
+    keyring = Keyring.load_or_create(tmp_path / "secrets.json")
+    recorder = Recorder(tmp_path, keyring, Log(tmp_path / FOLDER), redis_url=index_url, clock=clock)
+    publisher = recorder.publisher
+
+    def within(*, lost: int = 0) -> float:
+        batch = {"instance": "", "rules": "", "verdicts": [], "lists": [], "calls": [], "told": []}
+        recorder.take(json.dumps({**batch, "lost": lost}).encode())
+        recorder.counting.rang.append((441632960001, 7, clock.at, ""))
+        written.clear()
+        publisher.turn()
+        wait_for(lambda: written, seconds=10, what="calls to be written")
+        return written[0]
+
+    publisher.start()
+    usual = within()
+    assert within(lost=3) == pytest.approx(5 * usual)
+    clock.at += 1.9
+    assert within() == pytest.approx(5 * usual)
+    clock.at += 0.2
+    assert within() == usual
+    publisher.stop()

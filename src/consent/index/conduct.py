@@ -23,7 +23,7 @@ server, so does its worker."""
 _CALLS_AT_ONCE: Final = 25
 """A call takes the server as long as four commands."""
 
-_REST: Final = 3
+_REST: Final = 20
 """Times as long as such a batch took is the next one put off, where there is time."""
 
 _APPEND: Final = """

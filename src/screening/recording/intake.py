@@ -120,6 +120,7 @@ class Recorder:
         self.writer.put(records)
         if batch["lost"]:
             self.writer.lose("outbox", int(batch["lost"]))
+            self.publisher.give_way()
 
     def _hear(self, kind: str, told: dict[str, Any]) -> None:
         match kind:

@@ -25,6 +25,13 @@ _CALLS_WITHIN_SECONDS: Final = 0.14
 """Over which many are written: one after the other within a turn, with the one before within a
 second."""
 
+_GIVES_WAY: Final = 5
+"""Times as long, while workers say that calls went unscreened: they need the server, and the core
+that they may share with it."""
+
+_GIVES_WAY_SECONDS: Final = 2.0
+"""For which the last such word holds."""
+
 BEAT_SECONDS: Final = 1.0
 MOST_AT_ONCE: Final = 8_000
 """Parties published in one turn; those that changed first go first."""
@@ -76,6 +83,7 @@ class Publisher:
         self._begun = not url
         """Whether the index was reached, or found gone: only then do workers hear of anything."""
         self._wrote = 0.0
+        self._gives_way_until = 0.0
         self._publishing = threading.Thread(target=self._run, name="signals", daemon=True)
 
     def start(self) -> None:
@@ -186,6 +194,10 @@ class Publisher:
             elif self._put(kind, place(key), None):
                 self._wrote = 0.0
 
+    def give_way(self) -> None:
+        """Workers cannot keep up: write slower for a while."""
+        self._gives_way_until = self._clock() + _GIVES_WAY_SECONDS
+
     # In the thread that writes to the index
 
     def _run(self) -> None:
@@ -200,10 +212,12 @@ class Publisher:
                 repaired, self._repaired = self._repaired, set()
             try:
                 if signals:
-                    self._to_index().write_signals(signals, within_s=_SIGNALS_WITHIN_SECONDS)
+                    within_s = _SIGNALS_WITHIN_SECONDS * self._times_as_long()
+                    self._to_index().write_signals(signals, within_s=within_s)
                     signals = {}
                 if rang:
-                    self._to_index().write_calls(rang, within_s=_CALLS_WITHIN_SECONDS)
+                    within_s = _CALLS_WITHIN_SECONDS * self._times_as_long()
+                    self._to_index().write_calls(rang, within_s=within_s)
                     rang = []
                 whole |= repaired
                 if self._clock() - beat >= BEAT_SECONDS and self._beat(whole):
@@ -221,6 +235,12 @@ class Publisher:
                 if self._ending:
                     return
                 time.sleep(EVERY_SECONDS)
+
+    def _times_as_long(self) -> int:
+        """As usual writing may take; not at all once it is to end."""
+        if self._ending:
+            return 0
+        return _GIVES_WAY if self._clock() < self._gives_way_until else 1
 
     def _to_index(self) -> ConductStore:
         if self._store is None:

@@ -1,10 +1,10 @@
 """Does the service hold its objectives under a load of this shape?
 
 Starts it over a small registry (`overload`: over that of the contest, as its rate is what one core
-decides), drives it, prints figures, writes JSON and an HTML report, stops
-what it started. Locust plays switches for behaviour and for the tail at rates that it sustains
-without lag, which is told beside; `overload` comes open-loop from the pump, at twice the capacity
-that was measured just before. Exit code 1 when an objective of objectives.toml is missed.
+decides), drives it, prints figures, writes JSON and an HTML report, stops what it started. Locust
+plays switches for behaviour and for the tail at rates that it sustains without lag, which is told
+beside; `overload` comes open-loop from the pump, at twice the capacity that was measured just
+before. Exit code 1 when an objective of objectives.toml is missed.
 
     python -m benchmarks.load --shape smoke
     python -m benchmarks.load --shape busy_hour --rate 2000 --processes 4

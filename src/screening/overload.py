@@ -16,9 +16,9 @@ is, too.
 
 A loop that is behind ticks every `FINE_TICK_SECONDS`, and screens half as many at once after each
 tick that is late by as much, half as many more after each that is not; it is behind until what came
-in `WEIGHED_SECONDS` could all have been screened. What a tick of five is late
-by says nothing of a queue that is worked off in less: with it calls waited for 5 to 7 ms all the
-time, and what came on top of that, a stall of another process, for more than they may.
+in `WEIGHED_SECONDS` could all have been screened. What a tick of five milliseconds is late by says
+nothing of a queue that is worked off in less: with it calls waited for five to seven all the time,
+and what came on top of that, a stall of another process, for more than they may.
 """
 
 import asyncio

@@ -175,7 +175,7 @@ def test_fewer_while_it_stays_behind_and_more_when_it_is_not(loop: Loop) -> None
     """Half of them, and half as many more; at last all."""
     loop.passes(0.006, 400)
     found = []
-    for late in (0.004, 0.004, 0.004, 0.004, 0.004, 0.004):
+    for late in (0.004, 0.0015, 0.0011, 0.004, 0.004, 0.004):
         loop.passes(late, 10)
         found.append(loop.screened_at_once())
     assert found == [32, 16, 8, SCREENED_AT_LEAST, SCREENED_AT_LEAST, SCREENED_AT_LEAST]
@@ -225,6 +225,16 @@ def test_more_than_there_is_time_for_is_an_overload_before_the_loop_is_late(loop
     on_their_way(loop, 240)
     loop.passes(0.001, 60)
     assert loop.overload.lagging
+    assert loop.screened_at_once() == 0
+
+
+def test_nor_does_a_stall_before_it_hide_it(loop: Loop) -> None:
+    loop.passes(0.020, FEW)
+    loop.passes(0, FEW)
+    assert loop.screened_at_once() == SCREENED_AT_FIRST
+    loop.passes()
+    on_their_way(loop, 240)
+    loop.passes(0.001, 60)
     assert loop.screened_at_once() == 0
 
 

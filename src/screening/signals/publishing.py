@@ -1,7 +1,8 @@
 """How what was counted comes to the rules: in the index and in a file of the workers.
 
 Invariant: what a party's windows hold is gathered within `EVERY_SECONDS` of an event, and again as
-they slide, and written within the turn that follows; that it is all there is said only once it is.
+they slide, and written within the turn that follows (within five while workers shed calls); that
+it is all there is said only once it is.
 """
 
 import os

@@ -164,9 +164,14 @@ class Overload:
         self._lagging = True
         self.late_at = -inf
         self._calm_from, self._late = now, 0
+        if self._load(now) > _BUSY_SHARE and not self._stalled:
+            self._fall_behind(now)
+        else:
+            self._most = SCREENED_AT_FIRST
+
+    def _fall_behind(self, now: float) -> None:
+        self._behind, self._most = True, SCREENED_AT_ONCE
         self._came, self._weighed_from = 0, now
-        self._behind = self._load(now) > _BUSY_SHARE and not self._stalled
-        self._most = SCREENED_AT_ONCE if self._behind else SCREENED_AT_FIRST
 
     def _load(self, now: float) -> float:
         """What calls took of the time since the last tick, or will take, as far as is known."""
@@ -216,8 +221,7 @@ class Overload:
         if was_behind:
             self._adjust(now, lag)
         elif not self._behind and ((late and busy) or flooded or self._late >= _LATE_TICKS):
-            self._behind, self._most = True, SCREENED_AT_ONCE
-            self._came, self._weighed_from = 0, now
+            self._fall_behind(now)
         if shed or slow:
             self._calm_from = now
         elif now - self._calm_from >= CALM_SECONDS:

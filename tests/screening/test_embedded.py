@@ -38,6 +38,12 @@ def answers(server: EmbeddedServer) -> bool:
         return connection.connect_ex(str(server.socket_path)) == 0
 
 
+def written(server: EmbeddedServer) -> bool:
+    """Whether all that it answered is in its file: it answers first, and while the disk is slow
+    it writes up to two seconds later, which outlives no kill."""
+    return about(server.url)["aof_buffer_length"] == 0
+
+
 def test_serves_an_index_and_finds_it_again(tmp_path: Path) -> None:
     """It is fit for the index, closed to others, and its data outlive a stop."""
     epoch = name_epoch("9f3a")
@@ -130,6 +136,7 @@ def test_a_server_in_use_is_revived_where_it_has_ended(tmp_path: Path) -> None:
         beside = EmbeddedServer(tmp_path)
         beside.start()
         IndexStore(server.url).create(epoch)
+        eventually(lambda: written(server))
         assert not server.revive()
         pid = about(server.url)["process_id"]
         assert isinstance(pid, int)

@@ -1,8 +1,9 @@
-"""What do signals and the record add to a worker's call? With each and without, in turns.
+"""What do signals and the record add to a worker's call, and what is left of one that is shed?
 
 A worker's whole answer but its sockets: the body read, both walks, the facts from a running index,
-the answer's bytes, metrics and what is handed to a running recorder. Calls come so many at once, as
-a busy worker has them; the time is the thread's own, so the recorder's is not in it.
+the answer's bytes, metrics and what is handed to a running recorder. With signals and the record
+and without, in turns. Calls come so many at once, as a busy worker has them; the time is the
+thread's own, so the recorder's is not in it.
 """
 
 import asyncio
@@ -40,6 +41,9 @@ ROUNDS: Final = 25
 AT_ONCE: Final = 32
 BOTH, NO_RECORD, NO_SIGNALS, NEITHER = "both", "no record", "no signals", "neither"
 VARIANTS: Final = (BOTH, NO_RECORD, NO_SIGNALS, NEITHER)
+SWAMPED: Final = 1 << 30
+"""Calls being screened, for the next to be shed."""
+
 PATIENCE_SECONDS: Final = 5.0
 HANDED_OVER_SECONDS: Final = 0.02
 """How often the outbox is looked at, whose own clock sends what waits."""
@@ -101,6 +105,16 @@ class Worker:
             await asyncio.sleep(HANDED_OVER_SECONDS)
         return (time.thread_time_ns() - began) / 1e3 / len(bodies)
 
+    def shed(self, bodies: list[bytes]) -> float:
+        """Shed them all; microseconds of this thread for one that can be shed."""
+        lookup = self._service.lookup
+        lookup.overload.screening += SWAMPED
+        began, arrived = time.thread_time_ns(), lookup.clock()
+        answers = [lookup.shed_json(body, arrived) for body in bodies]
+        spent = time.thread_time_ns() - began
+        lookup.overload.screening -= SWAMPED
+        return spent / 1e3 / sum(answer is not None for answer in answers)
+
 
 def _without_signals(ruleset: RuleSet) -> tuple[ReadPlan, Walker]:
     """The plan and the walk before facts of a set whose rules use none."""
@@ -140,6 +154,7 @@ async def _measure(service: Service, nation: Nation) -> dict[str, Any]:
     gc.callbacks.append(collections)
     stream = questions(time.time_ns() >> 20, nation)
     took: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    shed: list[float] = []
     for turn in range(ROUNDS + 2):
         for at in range(len(VARIANTS)):
             # Each round begins with another one: what comes first meets another machine.
@@ -149,6 +164,7 @@ async def _measure(service: Service, nation: Nation) -> dict[str, Any]:
             spent = await worker.answer(bodies)
             if turn >= 2:
                 took[variant].append(spent)
+        shed.append(worker.shed([orjson.dumps(asked) for asked in islice(stream, CALLS)]))
     gc.callbacks.remove(collections)
     worker.become(BOTH)
     dropped = dict(service.outbox.dropped)
@@ -158,6 +174,7 @@ async def _measure(service: Service, nation: Nation) -> dict[str, Any]:
         "us_a_call": told,
         "signals_us": _added(took[BOTH], took[NO_SIGNALS]),
         "record_us": _added(took[BOTH], took[NO_RECORD]),
+        "shed_us": round(statistics.median(shed), 2),
         "dropped": dropped,
         "collections": {
             "calls": (ROUNDS + 2) * len(VARIANTS) * CALLS,

@@ -45,8 +45,6 @@ RESULTS: Final = HERE / "results"
 OBJECTIVES: Final = HERE / "objectives.toml"
 BIN_S: Final = 0.1
 RELOAD_EVERY_S: Final = 2.0
-CONNECTIONS: Final = 1024
-"""Of the overload: a switch that is kept waiting opens more."""
 
 
 def locust(
@@ -145,7 +143,7 @@ def overload(
     phases = [(seconds, share * most) for seconds, share in shape.phases]
     outcome = openloop.offer(
         contestant.port, questions, openloop.arrivals(phases, seed=1), base=9 << 32,
-        connections=CONNECTIONS, cores=[core],
+        connections=openloop.IN_OVERLOAD, cores=[core],
     )  # fmt: skip
     return Calls.of_outcome(outcome), most
 
@@ -218,7 +216,7 @@ def run(
             # At the core's limit what records the answers would take it from who gives them.
             contestant.record_on(asking)
             calls, most = overload(contestant, shape, folder, nation, asking)
-            of = f"{CONNECTIONS} connections; one core decides {most:,.0f} calls a second"
+            of = f"{openloop.IN_OVERLOAD} connections; one core decides {most:,.0f} calls a second"
             return calls, {"capacity": round(most)}, f"Open loop, {of}."
         reloading = Reloading(contestant, packs, shape.seconds)
         disturb: Callable[[float], None] = lambda _began: None  # noqa: E731

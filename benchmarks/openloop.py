@@ -29,6 +29,9 @@ HELD, DEGRADED, BLOCKED, WARNED = 1, 2, 4, 8
 _CALL: Final = np.dtype(
     [("sent", "<i8"), ("done", "<i8"), ("status", "<u2"), ("flags", "<u2"), ("connection", "<u4")]
 )
+IN_OVERLOAD: Final = 1024
+"""Connections, where more is asked than can be answered: who is kept waiting opens more."""
+
 LONGEST_US: Final = 60_000_000
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 

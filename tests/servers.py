@@ -49,12 +49,12 @@ class IndexServer:
         eventually(self._answers)
 
     def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as connection:
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
             connection.settimeout(1)
-            if connection.connect_ex(str(self.socket)):
-                return False
+            connection.connect(str(self.socket))
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith(b"+PONG")
+        return False
 
     def client(self) -> "redis.Redis":
         return redis.Redis.from_url(self.url, protocol=2)

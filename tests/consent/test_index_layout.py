@@ -188,6 +188,10 @@ def test_addresses(url: str, expected: tuple[object, ...]) -> None:
             id="cluster",
         ),
         pytest.param(
+            "redis+cluster://[::1]:7000,a#all", Kind.CLUSTER, ["::1:7000", "a:6379"],
+            ("", "", 0, False), "", id="cluster, IPv6 first",
+        ),
+        pytest.param(
             "rediss+cluster://a", Kind.CLUSTER, ["a:6379"], ("", "", 0, True), "", id="cluster, tls"
         ),
         pytest.param(
@@ -217,6 +221,7 @@ def test_addresses_of_several(
         "http://:secret@h",
         "redis://:secret@h:port",
         "redis://:secret@h/x",
+        "redis://:secret/@h",
         "redis://:secret@[h",
         "unix://",
         "",

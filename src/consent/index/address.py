@@ -1,5 +1,6 @@
 """Where an index is: a URL as people write it, taken apart."""
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -11,6 +12,9 @@ _EXPECTED: Final = (
     "expected redis://host:port/db, rediss://host:port/db, unix:///path?db=0,"
     " redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/service/db"
 )
+_PARTS: Final = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.DOTALL)
+"""RFC 3986, appendix B. `urlsplit` expects one host there: that of Debian and of newer Pythons
+refuses an IPv6 address that is not the first of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +77,32 @@ def parse_servers(url: str) -> Servers:
 
     Raises IndexRefused, without the password in its message.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise IndexRefused(f"index URL: the host is none: {_EXPECTED}") from error
-    scheme, _, kind = parts.scheme.partition("+")
+    full, netloc, path, asked = _PARTS.findall(url)[0]
+    full = full.lower()
+    scheme, _, kind = full.partition("+")
     if scheme not in {"redis", "rediss"} or kind not in {"", "cluster", "sentinel"}:
-        if parts.scheme != "unix" or not parts.path:
-            raise IndexRefused(f"index URL with scheme {parts.scheme!r}: {_EXPECTED}")
+        if full != "unix" or not path:
+            raise IndexRefused(f"index URL with scheme {full!r}: {_EXPECTED}")
         kind = ""
-    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    login, _, hosts = parts.netloc.rpartition("@")
+    query = {name: values[0] for name, values in parse_qs(asked).items()}
+    login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
-    service, _, database = parts.path.strip("/").partition("/")
+    service, _, database = path.strip("/").partition("/")
     if kind != "sentinel":
-        service, database = "", "" if parts.scheme == "unix" else parts.path.strip("/")
+        service, database = "", "" if full == "unix" else path.strip("/")
     try:
         data = Address(
             host="127.0.0.1",
             port=6379,
-            path=unquote(parts.path) if parts.scheme == "unix" else "",
+            path=unquote(path) if full == "unix" else "",
             tls=scheme == "rediss",
             user=unquote(user),
             password=unquote(password),
             database=int(query.get("db", "") or database or 0),
         )
-        doors = tuple(_host(data, host, kind) for host in hosts.split(","))
     except ValueError as error:
-        raise IndexRefused("index URL: the port or the database is not a number") from error
+        raise IndexRefused("index URL: the database is not a number") from error
+    doors = tuple(_host(data, host, kind) for host in hosts.split(","))
     if not kind:
         if len(doors) > 1:
             raise IndexRefused(f"index URL with {len(doors)} hosts and one server: {_EXPECTED}")
@@ -120,11 +122,16 @@ def parse_servers(url: str) -> Servers:
 
 
 def _host(login: Address, text: str, kind: str) -> Address:
-    """Raises ValueError for a port that is none, or no host where several are named."""
+    """Raises IndexRefused for a host or port that is none; where one server is meant, the host may
+    lack."""
     if login.path:
         return login
-    at = urlsplit(f"//{text}")
-    if kind and not at.hostname:
-        raise ValueError(text)
-    port = 26379 if kind == "sentinel" else 6379
-    return login.at(at.hostname or login.host, at.port or port)
+    try:
+        at = urlsplit(f"//{text}")
+        host, port = at.hostname, at.port
+    except ValueError as error:
+        # It is not shown: after a password with a slash in it, it is a part of that.
+        raise IndexRefused(f"index URL: the host or its port is none: {_EXPECTED}") from error
+    if kind and not host:
+        raise IndexRefused(f"index URL: a host without a name: {_EXPECTED}")
+    return login.at(host or login.host, port or (26379 if kind == "sentinel" else 6379))

@@ -101,7 +101,9 @@ def parse_servers(url: str) -> Servers:
             database=int(query.get("db", "") or database or 0),
         )
     except ValueError as error:
-        raise IndexRefused("index URL: the database is not a number") from error
+        raise IndexRefused(
+            "index URL: the database is not a number (a slash in a password is written as %2F)"
+        ) from error
     doors = tuple(_host(data, host, kind) for host in hosts.split(","))
     if not kind:
         if len(doors) > 1:

@@ -18,6 +18,12 @@ MOST_SHED: Final = 1 / 3
 """Of a worker's processor time for a call, by one that is shed."""
 
 
+def in_ms(spread: dict[str, float]) -> str:
+    """µs in rounds as milliseconds for people."""
+    median, low, high = (spread[name] / 1e3 for name in ("median", "low", "high"))
+    return f"{median:.2f} ({low:.2f}–{high:.2f})"
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The figures for people, with what they were taken on and how to take them again."""
     told, both = results["capacity"], results["tails"]
@@ -56,18 +62,11 @@ def markdown(results: dict[str, Any]) -> str:
                 [*(f"{row[n]['all']['lag_p99'] / 1e3:.3f}" for n in (SERVICE, NGINX)), ""],
             )
         )
-    lines.append(
-        _row(
-            "memory, MiB (PSS)",
-            [f"{results['memory'][n]['pss'] / 2**20:.0f}" for n in (SERVICE, NGINX, FASTAPI)],
-        )
-    )
-    lines.append(
-        _row(
-            "start to ready, s",
-            [f"{results['ready_seconds'][n]:.2f}" for n in (SERVICE, NGINX, FASTAPI)],
-        )
-    )
+    three = (SERVICE, NGINX, FASTAPI)
+    lines += [
+        _row("memory, MiB (PSS)", [f"{results['memory'][n]['pss'] / 2**20:.0f}" for n in three]),
+        _row("start to ready, s", [f"{results['ready_seconds'][n]:.2f}" for n in three]),
+    ]
     parts = results["stages"]
     lines += [
         "",
@@ -78,7 +77,7 @@ def markdown(results: dict[str, Any]) -> str:
         + " |",
     ]
     more, kept = results["growth"], results["recorder"]
-    lines += ["", _sentence(more, kept), "", _shed(more, results["overload"])]
+    lines += ["", _sentence(more, kept), "", _shed(results)]
     if results["scaling"]:
         two = results["scaling"]
         costs = f"{two['cpu_us_one']:.1f} µs with one and {two['cpu_us_two']:.1f} µs with two"
@@ -101,20 +100,15 @@ def _sentence(more: dict[str, Any], kept: dict[str, Any]) -> str:
     )
 
 
-def _shed(more: dict[str, Any], told: dict[str, float]) -> str:
-    """What a call takes that is not screened."""
+def _shed(results: dict[str, Any]) -> str:
+    """What a call takes that is not screened, and one that is."""
+    more, full = results["growth"], results["capacity"][SERVICE]
     return (
         f"A call that is shed takes {more['shed_us']:.1f} µs of a worker where one that is screened"
         f" takes {more['us_a_call'][BOTH]:.1f}, kernel, loop and HTTP apart; with these"
-        f" {told['shed_us']:.1f}, at twice what the core decides, and one that is screened"
-        f" {told['full_us']:.1f}, index server included."
+        f" {results['overload']['shed_us']:.1f}, at twice what the core decides, and one that is"
+        f" screened {full['cpu_us'] + full['index_cpu_us']:.1f}, index server included."
     )
-
-
-def in_ms(spread: dict[str, float]) -> str:
-    """µs in rounds as milliseconds for people."""
-    median, low, high = (spread[name] / 1e3 for name in ("median", "low", "high"))
-    return f"{median:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _row(name: str, values: Sequence[str]) -> str:

@@ -6,25 +6,17 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
+from tests.servers import eventually
 
 from consent.index import IndexStore, name_epoch
 from screening.embedded import EmbeddedServer, EmbeddedServerError
 
 SOURCE = str(Path(__file__).parents[2] / "src")
-
-
-def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.002)
 
 
 def about(url: str) -> dict[str, object]:
